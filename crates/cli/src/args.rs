@@ -1,0 +1,124 @@
+//! The flags every tool has, and the parsing that all tools share.
+
+use clap::{CommandFactory, FromArgMatches};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How the result is printed on stdout.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// The report, one JSON document.
+    Json,
+}
+
+/// Flags every tool has.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Common options")]
+pub struct CommonArgs {
+    /// What to print on stdout: text for people, or the report as one JSON document.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+
+    /// Also write the report to this file.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+
+    /// No progress on stderr; errors and warnings remain.
+    #[arg(long, short, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// More detail on stderr.
+    #[arg(long, short)]
+    pub verbose: bool,
+
+    /// AWS region; by default from the inventory, AWS_REGION or the profile.
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
+
+    /// Project named in the report; by default from the inventory.
+    #[arg(long, value_name = "NAME")]
+    pub project: Option<String>,
+
+    /// Environment named in the report; by default from the inventory.
+    #[arg(long, value_name = "NAME")]
+    pub environment: Option<String>,
+}
+
+/// Parses the command line. Every long flag `--some-flag` of a tool `some-tool` also reads `SOME_TOOL_SOME_FLAG`.
+/// Ends the process with status 2 on bad usage, as clap does.
+pub fn parse<A: CommandFactory + FromArgMatches>() -> A {
+    let matches = with_env_mirrors(A::command()).get_matches();
+    A::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut A::command()).exit())
+}
+
+/// Gives every long flag that names no variable of its own its mirror in the environment.
+fn with_env_mirrors(command: clap::Command) -> clap::Command {
+    let prefix = command.get_name().to_owned();
+    mirror(command, &prefix)
+}
+
+fn mirror(command: clap::Command, prefix: &str) -> clap::Command {
+    let command = command.mut_args(|arg| match arg.get_long() {
+        Some(long) if arg.get_env().is_none() && !matches!(long, "help" | "version") => {
+            let name = format!("{prefix}_{long}").replace('-', "_").to_uppercase();
+            arg.env(name).hide_env(true)
+        }
+        _ => arg,
+    });
+    command.mut_subcommands(|sub| mirror(sub, prefix))
+}
+
+/// A duration as people write it: `90s`, `10m`, `1h 30m`. Negative ones are refused.
+///
+/// # Errors
+/// A sentence for clap to print.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let parsed: jiff::SignedDuration = text
+        .trim()
+        .parse()
+        .map_err(|_| "expected a duration such as `90s`, `10m` or `1h 30m`".to_owned())?;
+    Duration::try_from(parsed).map_err(|_| "a duration cannot be negative".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    #[command(name = "some-tool")]
+    struct Sample {
+        #[arg(long)]
+        max_errors: Option<u32>,
+        #[command(flatten)]
+        common: CommonArgs,
+    }
+
+    #[test]
+    fn every_long_flag_has_its_mirror() {
+        let command = with_env_mirrors(Sample::command());
+        let mirrors: Vec<_> = command.get_arguments().filter_map(|arg| arg.get_env()).collect();
+        assert!(mirrors.contains(&std::ffi::OsStr::new("SOME_TOOL_MAX_ERRORS")), "{mirrors:?}");
+        assert!(mirrors.contains(&std::ffi::OsStr::new("SOME_TOOL_REPORT")), "{mirrors:?}");
+        let sample = Sample::parse_from(["some-tool", "--max-errors", "3"]);
+        assert_eq!((sample.max_errors, sample.common.quiet), (Some(3), false));
+    }
+
+    #[test]
+    fn durations_read_as_people_write_them() {
+        let check = |text: &str, seconds: u64| {
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)))
+        };
+        check("90s", 90);
+        check("10m", 600);
+        check("1h 30m", 5400);
+        assert!(
+            parse_duration("-5s").is_err()
+                && parse_duration("soon").is_err()
+                && parse_duration("10").is_err()
+        );
+    }
+}

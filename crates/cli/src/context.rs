@@ -1,0 +1,275 @@
+//! What one run of a tool knows about itself, and the one place where a run ends.
+
+use crate::signal::Stop;
+use crate::{CommonArgs, Exit, Failure, Format, Progress};
+use deploy_actions::{Actions, Annotation, Level};
+use deploy_report::{Report, ReportBuilder, Subject};
+use jiff::Timestamp;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// Name and version of a tool; see [`crate::tool!`].
+#[derive(Debug, Clone, Copy)]
+pub struct Tool {
+    /// The binary's name.
+    pub name: &'static str,
+    /// Its version.
+    pub version: &'static str,
+}
+
+/// What a finished run hands to [`Context::finish`].
+#[derive(Debug, Clone)]
+pub struct Done {
+    /// The exit status.
+    pub exit: Exit,
+    /// The report.
+    pub report: Report,
+    /// What stdout gets in text mode instead of the report's own text.
+    pub stdout: Option<String>,
+    /// Step outputs besides `outcome`.
+    pub outputs: Vec<(String, String)>,
+    /// Annotations besides the ones that are made from failed subjects when this is empty.
+    pub annotations: Vec<Annotation>,
+    /// Markdown after the report's table in the step summary.
+    pub summary: Option<String>,
+}
+
+impl Done {
+    /// A finished run with nothing but its report.
+    pub fn new(exit: Exit, report: Report) -> Self {
+        Self {
+            exit,
+            report,
+            stdout: None,
+            outputs: Vec::new(),
+            annotations: Vec::new(),
+            summary: None,
+        }
+    }
+}
+
+/// One run of a tool: its flags, its clock, where it may print, when it must stop.
+#[derive(Debug)]
+pub struct Context {
+    tool: Tool,
+    common: CommonArgs,
+    actions: Actions,
+    progress: Progress,
+    stop: Stop,
+    started_at: Timestamp,
+    clock: Instant,
+}
+
+impl Context {
+    /// The context of this process. Inside a tokio runtime it starts to listen for SIGINT and SIGTERM.
+    pub fn from_process(tool: Tool, common: &CommonArgs) -> Self {
+        let clock = Instant::now();
+        let actions = Actions::from_process();
+        let progress = Progress::new(actions.clone(), common.quiet, common.verbose, clock);
+        let (common, stop) = (common.clone(), Stop::listen());
+        Self { tool, common, actions, progress, stop, started_at: Timestamp::now(), clock }
+    }
+
+    /// Draws progress.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Prints text from outside safely; see [`Progress::untrusted`].
+    pub fn untrusted(&self, title: &str, text: &str) {
+        self.progress.untrusted(title, text);
+    }
+
+    /// Whether this is a step of a GitHub Actions job.
+    pub fn in_actions(&self) -> bool {
+        self.actions.is_active()
+    }
+
+    /// GitHub Actions input and output.
+    pub fn actions(&self) -> &Actions {
+        &self.actions
+    }
+
+    /// `--project`.
+    pub fn project(&self) -> Option<&str> {
+        self.common.project.as_deref()
+    }
+
+    /// `--environment`.
+    pub fn environment(&self) -> Option<&str> {
+        self.common.environment.as_deref()
+    }
+
+    /// `--region`.
+    pub fn region(&self) -> Option<&str> {
+        self.common.region.as_deref()
+    }
+
+    /// `--verbose`.
+    pub fn verbose(&self) -> bool {
+        self.common.verbose
+    }
+
+    /// `--format`.
+    pub fn format(&self) -> Format {
+        self.common.format
+    }
+
+    /// When this run started, by the wall clock.
+    pub fn started(&self) -> Timestamp {
+        self.started_at
+    }
+
+    /// Resolves on the first SIGINT or SIGTERM. A second signal ends the process at once.
+    pub async fn stopped(&self) -> Exit {
+        self.stop.stopped().await
+    }
+
+    /// A report of this run, still open.
+    pub fn report(&self) -> ReportBuilder {
+        ReportBuilder::new(self.tool.name, self.tool.version, self.started_at, self.clock)
+            .project(self.project())
+            .environment(self.environment())
+    }
+
+    /// Ends the run: writes the report, stdout, step summary, outputs and annotations, or prints the error once, and
+    /// returns the exit status.
+    pub fn finish<E: Failure>(&self, outcome: Result<Done, E>) -> ExitCode {
+        self.progress.clear();
+        let (done, failed) = match outcome {
+            Ok(done) => (done, false),
+            Err(error) => {
+                let (done, text) = self.describe(&error);
+                // Nobody left to tell when stderr is gone; the status still says it.
+                let _ = io::stderr().lock().write_all(text.as_bytes());
+                (done, true)
+            }
+        };
+        let written = self.write_report(&done.report).and_then(|()| self.publish(&done, failed));
+        let exit = match written {
+            Ok(()) => done.exit,
+            Err(message) => {
+                let _ = writeln!(io::stderr().lock(), "error: {message}");
+                if done.exit == Exit::Success { Exit::Usage } else { done.exit }
+            }
+        };
+        ExitCode::from(exit.code())
+    }
+
+    fn describe<E: Failure>(&self, error: &E) -> (Done, String) {
+        let exit = error.exit();
+        let mut chain = error.to_string();
+        let mut text = format!("error: {chain}\n");
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let message = error.to_string();
+            text.push_str(&format!("  caused by: {message}\n"));
+            chain.push_str(": ");
+            chain.push_str(&message);
+            cause = error.source();
+        }
+        let hint = error.hint();
+        if let Some(hint) = &hint {
+            text.push_str(&format!("hint: {hint}\n"));
+        }
+        if exit == Exit::Internal {
+            text.push_str(
+                "this is a bug; please report it with the command line and this output\n",
+            );
+        }
+        let mut done = Done::new(exit, self.report().finish(exit.name(), &chain));
+        let message = hint.map_or_else(|| chain.clone(), |hint| format!("{chain}\n{hint}"));
+        done.annotations.push(Annotation::new(Level::Error, self.tool.name, message));
+        (done, text)
+    }
+
+    fn write_report(&self, report: &Report) -> Result<(), String> {
+        let Some(path) = &self.common.report else { return Ok(()) };
+        let mut text = serde_json::to_string_pretty(report).expect("a report has only string keys");
+        text.push('\n');
+        write_with_parents(path, &text)
+            .map_err(|error| format!("cannot write the report `{}`: {error}", path.display()))
+    }
+
+    fn publish(&self, done: &Done, failed: bool) -> Result<(), String> {
+        let mut stdout = io::stdout().lock();
+        let text = match self.common.format {
+            Format::Json => {
+                let json = serde_json::to_string_pretty(&done.report)
+                    .expect("a report has only string keys");
+                Some(format!("{json}\n"))
+            }
+            // The error is on stderr already.
+            Format::Text if failed => None,
+            Format::Text => {
+                Some(done.stdout.clone().unwrap_or_else(|| deploy_report::text(&done.report)))
+            }
+        };
+        if let Some(text) = text {
+            match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    return Err(format!("cannot write to stdout: {error}"));
+                }
+                _ => {}
+            }
+        }
+        self.publish_to_actions(done)
+            .map_err(|error| format!("cannot write to GitHub's step files: {error}"))
+    }
+
+    fn publish_to_actions(&self, done: &Done) -> io::Result<()> {
+        if !self.in_actions() {
+            return Ok(());
+        }
+        let mut stderr = io::stderr().lock();
+        let from_subjects: Vec<Annotation>;
+        let annotations = if done.annotations.is_empty() {
+            from_subjects = done
+                .report
+                .subjects
+                .iter()
+                .filter_map(|subject| self.annotation(subject))
+                .collect();
+            &from_subjects
+        } else {
+            &done.annotations
+        };
+        for annotation in annotations {
+            self.actions.annotate(&mut stderr, annotation)?;
+        }
+        let mut summary = deploy_report::markdown(&done.report);
+        if let Some(extra) = &done.summary {
+            summary.push('\n');
+            summary.push_str(extra);
+        }
+        self.actions.append_summary(&summary)?;
+        self.actions.set_output("outcome", done.exit.name())?;
+        for (name, value) in &done.outputs {
+            self.actions.set_output(name, value)?;
+        }
+        Ok(())
+    }
+
+    fn annotation(&self, subject: &Subject) -> Option<Annotation> {
+        let level = match subject.outcome {
+            deploy_report::SubjectOutcome::Failed => Level::Error,
+            deploy_report::SubjectOutcome::Warned | deploy_report::SubjectOutcome::Unknown => {
+                Level::Warning
+            }
+            deploy_report::SubjectOutcome::Success | deploy_report::SubjectOutcome::Skipped => {
+                return None;
+            }
+        };
+        let title = format!("{}: {} {}", self.tool.name, subject.kind, subject.name);
+        Some(Annotation::new(level, title, subject.detail.clone()))
+    }
+}
+
+fn write_with_parents(path: &Path, text: &str) -> io::Result<()> {
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent)?;
+    }
+    std::fs::write(path, text)
+}

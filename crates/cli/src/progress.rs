@@ -1,0 +1,204 @@
+//! Progress for people, on stderr: live rows on a terminal, one plain line per change elsewhere, groups in Actions.
+
+use deploy_actions::{Actions, Annotation, Level, StopToken};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A line at least this often while something takes long, so that nobody takes a job for dead.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// Draws what a tool is doing.
+#[derive(Debug)]
+pub struct Progress {
+    style: Style,
+    quiet: bool,
+    verbose: bool,
+    actions: Actions,
+    start: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum Style {
+    Live(MultiProgress),
+    Lines,
+}
+
+#[derive(Debug)]
+struct State {
+    rows: BTreeMap<String, Row>,
+    last_line: Instant,
+}
+
+#[derive(Debug)]
+struct Row {
+    text: String,
+    bar: Option<ProgressBar>,
+}
+
+/// Ends its group of log lines when dropped.
+#[derive(Debug)]
+#[must_use = "the group ends when this is dropped"]
+pub struct Group<'a>(&'a Progress);
+
+impl Drop for Group<'_> {
+    fn drop(&mut self) {
+        if self.0.actions.is_active() {
+            self.0.write("::endgroup::");
+        }
+    }
+}
+
+impl Progress {
+    pub(crate) fn new(actions: Actions, quiet: bool, verbose: bool, start: Instant) -> Self {
+        let live = std::io::stderr().is_terminal() && !actions.is_active() && !quiet;
+        let style = if live {
+            Style::Live(MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(8)))
+        } else {
+            Style::Lines
+        };
+        let state = Mutex::new(State { rows: BTreeMap::new(), last_line: start });
+        Self { style, quiet, verbose, actions, start, state }
+    }
+
+    /// Opens a foldable group of lines in Actions, a headline elsewhere.
+    pub fn group(&self, title: &str) -> Group<'_> {
+        if self.actions.is_active() {
+            self.write(&format!("::group::{}", one_line(title)));
+        } else {
+            self.step(title);
+        }
+        Group(self)
+    }
+
+    /// Says what begins now.
+    pub fn step(&self, text: &str) {
+        self.line(text);
+    }
+
+    /// Says a fact on the way.
+    pub fn note(&self, text: &str) {
+        self.line(text);
+    }
+
+    /// Says something only with `--verbose`.
+    pub fn debug(&self, text: &str) {
+        if self.verbose {
+            self.line(text);
+        }
+    }
+
+    /// Says something that somebody should look at; also with `--quiet`, and as an annotation in Actions.
+    pub fn warn(&self, text: &str) {
+        if self.actions.is_active() {
+            self.write(&Annotation::new(Level::Warning, "warning", text).to_string());
+        } else {
+            self.write(&format!("warning: {text}"));
+        }
+    }
+
+    /// The state of one of several things that run at the same time. Said once per change.
+    pub fn subject(&self, name: &str, text: &str) {
+        let mut state = self.lock();
+        if state.rows.get(name).is_some_and(|row| row.text == text) {
+            return;
+        }
+        let bar = match (&self.style, state.rows.remove(name)) {
+            (_, Some(Row { bar: Some(bar), .. })) => Some(bar),
+            (Style::Live(multi), _) => Some(multi.add(spinner())),
+            (Style::Lines, _) => None,
+        };
+        if let Some(bar) = &bar {
+            bar.set_message(format!("{}: {}", one_line(name), one_line(text)));
+        }
+        state.rows.insert(name.to_owned(), Row { text: text.to_owned(), bar });
+        drop(state);
+        if matches!(self.style, Style::Lines) {
+            self.line(&format!("{name}: {text}"));
+        }
+    }
+
+    /// Call it in every turn of a waiting loop: says `text()` when nothing has been said for half a minute.
+    pub fn heartbeat(&self, text: impl FnOnce() -> String) {
+        let due = self.lock().last_line.elapsed() >= HEARTBEAT;
+        if due && matches!(self.style, Style::Lines) {
+            self.line(&text());
+        }
+    }
+
+    /// Removes the live rows, so that what follows starts on a clean line.
+    pub fn clear(&self) {
+        if let Style::Live(multi) = &self.style {
+            for row in self.lock().rows.values() {
+                if let Some(bar) = &row.bar {
+                    bar.finish_and_clear();
+                }
+            }
+            // A terminal that went away is no reason to fail.
+            let _ = multi.clear();
+        }
+        self.lock().rows.clear();
+    }
+
+    /// Prints text from outside: control characters escaped, and in Actions between stop-commands so that no line of it
+    /// is taken for a workflow command.
+    pub fn untrusted(&self, title: &str, text: &str) {
+        let token = self.actions.is_active().then(StopToken::new);
+        let mut block = format!("--- {}\n", one_line(title));
+        if let Some(token) = &token {
+            block.push_str(&token.begin());
+            block.push('\n');
+        }
+        for line in text.lines() {
+            block.push_str(&one_line(line));
+            block.push('\n');
+        }
+        match token {
+            Some(token) => block.push_str(&token.end()),
+            None => block.push_str("---"),
+        }
+        self.write(&block);
+    }
+
+    fn line(&self, text: &str) {
+        if !self.quiet {
+            let elapsed = self.start.elapsed().as_secs_f64();
+            self.write(&format!("[{elapsed:>6.1} s] {}", one_line(text)));
+        }
+    }
+
+    fn write(&self, text: &str) {
+        self.lock().last_line = Instant::now();
+        // A reader that went away is no reason to fail a deployment: the outcome is in the exit status and the report.
+        let _ = match &self.style {
+            Style::Live(multi) => multi.println(text),
+            Style::Lines => writeln!(std::io::stderr().lock(), "{text}"),
+        };
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn spinner() -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} [{elapsed}] {wide_msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let bar = ProgressBar::new_spinner().with_style(style);
+    bar.enable_steady_tick(Duration::from_millis(125));
+    bar
+}
+
+/// One line without anything that a terminal would act on.
+fn one_line(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\t' => ' ',
+            c if c.is_control() => '\u{fffd}',
+            c => c,
+        })
+        .collect()
+}

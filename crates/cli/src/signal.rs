@@ -1,0 +1,57 @@
+//! The first SIGINT or SIGTERM as a future; the second one ends the process at once, as the shell expects.
+
+use crate::Exit;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Resolves for every caller once the first signal has come.
+#[derive(Debug, Clone)]
+pub(crate) struct Stop {
+    seen: watch::Receiver<Option<Exit>>,
+    // Keeps the channel open when there is no runtime to listen in (unit tests without tokio).
+    _sender: Arc<watch::Sender<Option<Exit>>>,
+}
+
+impl Stop {
+    /// Starts to listen when called inside a tokio runtime.
+    pub(crate) fn listen() -> Self {
+        let (sender, seen) = watch::channel(None);
+        let sender = Arc::new(sender);
+        if tokio::runtime::Handle::try_current().is_ok()
+            && let (Ok(mut interrupt), Ok(mut terminate)) =
+                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+        {
+            let sender = Arc::clone(&sender);
+            tokio::spawn(async move {
+                loop {
+                    let exit = tokio::select! {
+                        _ = interrupt.recv() => Exit::Interrupted,
+                        _ = terminate.recv() => Exit::Terminated,
+                    };
+                    if sender.send_replace(Some(exit)).is_some() {
+                        second_signal(exit);
+                    }
+                }
+            });
+        }
+        Self { seen, _sender: sender }
+    }
+
+    pub(crate) async fn stopped(&self) -> Exit {
+        let mut seen = self.seen.clone();
+        loop {
+            if let Some(exit) = *seen.borrow_and_update() {
+                return exit;
+            }
+            if seen.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+#[expect(clippy::exit, reason = "a second signal means now, whatever is still being cleaned up")]
+fn second_signal(exit: Exit) -> ! {
+    std::process::exit(i32::from(exit.code()))
+}

@@ -1,0 +1,122 @@
+//! A report as text for a terminal and as Markdown for a step summary. The failing subjects come first.
+
+use crate::{Report, Subject, SubjectOutcome};
+use std::fmt::Write as _;
+
+/// A few lines for a terminal or a log: the title, then one line per subject.
+pub fn text(report: &Report) -> String {
+    let mut out = format!("{}: {}\n", report.tool, report.title);
+    let width =
+        report.subjects.iter().map(|subject| subject.name.chars().count()).max().unwrap_or(0);
+    for subject in failing_first(report) {
+        let elapsed =
+            subject.elapsed_ms.map(|ms| format!("  ({})", seconds(ms))).unwrap_or_default();
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            out,
+            "  {:<7}  {:<width$}  {}{elapsed}",
+            subject.outcome.name(),
+            printable(&subject.name),
+            printable(&subject.detail),
+        );
+    }
+    out
+}
+
+/// A heading and a table for GitHub's step summary or a pull request comment.
+pub fn markdown(report: &Report) -> String {
+    let mut out = format!("### {}: {}\n\n", cell(&report.tool), cell(&report.title));
+    if report.subjects.is_empty() {
+        return out;
+    }
+    out.push_str("| | what | outcome | detail | time |\n|---|---|---|---|---|\n");
+    for subject in failing_first(report) {
+        let elapsed = subject.elapsed_ms.map(seconds).unwrap_or_default();
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            out,
+            "| {} | {} `{}` | {} | {} | {elapsed} |",
+            mark(subject.outcome),
+            cell(&subject.kind),
+            cell(&subject.name).replace('`', "'"),
+            subject.outcome.name(),
+            cell(&subject.detail),
+        );
+    }
+    out
+}
+
+fn failing_first(report: &Report) -> Vec<&Subject> {
+    let mut subjects: Vec<&Subject> = report.subjects.iter().collect();
+    subjects.sort_by_key(|subject| match subject.outcome {
+        SubjectOutcome::Failed => 0,
+        SubjectOutcome::Unknown => 1,
+        SubjectOutcome::Warned => 2,
+        SubjectOutcome::Success | SubjectOutcome::Skipped => 3,
+    });
+    subjects
+}
+
+fn mark(outcome: SubjectOutcome) -> &'static str {
+    match outcome {
+        SubjectOutcome::Success => "✅",
+        SubjectOutcome::Failed => "❌",
+        SubjectOutcome::Warned => "⚠️",
+        SubjectOutcome::Skipped => "➖",
+        SubjectOutcome::Unknown => "❔",
+    }
+}
+
+fn seconds(ms: u64) -> String {
+    if ms < 1000 { format!("{ms} ms") } else { format!("{}.{} s", ms / 1000, ms % 1000 / 100) }
+}
+
+/// Text from outside in one line, without what a terminal would act on.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Text from outside in one table cell: no line breaks, no cell ends, no markup that renders or pings.
+fn cell(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '|' => out.push_str("\\|"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '@' => out.push_str("&#64;"),
+            c if c.is_control() => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{ReportBuilder, Subject, SubjectOutcome};
+
+    fn sample() -> crate::Report {
+        ReportBuilder::new("wait", "0.1.0", jiff::Timestamp::UNIX_EPOCH, std::time::Instant::now())
+            .subject(Subject::new("host", "a", SubjectOutcome::Success, "done"))
+            .subject(Subject::new("host", "bb", SubjectOutcome::Failed, "x | y\n<b>@all"))
+            .finish("verdict", "1 of 2 hosts failed")
+    }
+
+    #[test]
+    fn text_shows_the_failing_subject_first() {
+        let text = super::text(&sample());
+        assert_eq!(
+            text,
+            "wait: 1 of 2 hosts failed\n  failed   bb  x | y <b>@all\n  success  a   done\n"
+        );
+    }
+
+    #[test]
+    fn a_cell_cannot_break_the_table_or_ping_anyone() {
+        assert!(
+            super::markdown(&sample())
+                .contains("| ❌ | host `bb` | failed | x \\| y &lt;b&gt;&#64;all |  |")
+        );
+    }
+}
