@@ -1,0 +1,58 @@
+# shellcheck shell=bash
+# Sourced by scripts/test.sh: runs checks one after the other, counts them, and knows how each folder is checked.
+# Uses: repository, logs.
+
+passed=0 failed=0
+
+# check NAME COMMAND…: one line with its time; the end of its output when it fails.
+check() {
+  local name=$1 status=0 start=$SECONDS log=$logs/$1.log
+  shift
+  printf '  …  %s\r' "$name" >&2
+  "$@" >"$log" 2>&1 </dev/null || status=$?
+  if [ "$status" = 0 ]; then
+    passed=$((passed + 1))
+    printf '  ok      %-28s %4d s\n' "$name" "$((SECONDS - start))"
+  else
+    failed=$((failed + 1))
+    printf '  FAILED  %-28s %4d s  (status %d)\n' "$name" "$((SECONDS - start))" "$status"
+    tail -n 80 "$log" | sed 's/^/          /'
+  fi
+}
+
+# The last line, in the form that CI reads, and the exit status.
+conclude() {
+  printf '\n%d passed, %d failed\n' "$passed" "$failed"
+  [ "$failed" = 0 ]
+}
+
+check_shell() {
+  local files
+  mapfile -t files < <(git ls-files -co --exclude-standard '*.sh' '.ci/run' 'scripts/bench/*')
+  shellcheck --external-sources --source-path="$repository" "${files[@]}"
+}
+
+check_ansible() {
+  (cd "$repository/ansible" && ansible-lint --offline --strict)
+}
+
+# fmt is a check of its own. Every module and environment: init without backend, validate, test. One data folder per
+# root in a temporary place, so that nothing is left in the tree.
+check_terraform() {
+  local root
+  for root in "$repository"/terraform/modules/* "$repository"/terraform/environments/* "$repository"/terraform/bootstrap; do
+    [ -f "$root/main.tf" ] || continue
+    printf '\n== %s\n' "${root#"$repository"/}"
+    export TF_DATA_DIR=$logs/terraform/${root#"$repository"/}
+    terraform -chdir="$root" init -backend=false -input=false ${TERRAFORM_PROVIDER_MIRROR:+-plugin-dir="$TERRAFORM_PROVIDER_MIRROR"} >/dev/null &&
+      terraform -chdir="$root" validate && terraform -chdir="$root" test || return
+  done
+}
+
+# cargo-deny, from source: a few minutes once per machine.
+cargo_deny() {
+  export PATH=$cache/cargo-tools/bin:$PATH
+  command -v cargo-deny >/dev/null ||
+    CARGO_TARGET_DIR=$cache/tools-target quietly "$state/logs/cargo-deny.log" "building cargo-deny" \
+      cargo install cargo-deny --locked --debug --version 0.20.2 --root "$cache/cargo-tools"
+}

@@ -1,0 +1,69 @@
+# shellcheck shell=bash
+# Sourced by every script: where things are, and how a script talks to people.
+# Sets: repository, cache, state, bin_dir, venv (all absolute) and puts the tools on PATH.
+
+set -euo pipefail
+
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/calldata-foundation
+# The state folder belongs to the rehearsal cloud and to what these scripts start for it.
+# shellcheck disable=SC2034
+state=${XDG_STATE_HOME:-$HOME/.local/state}/calldata-foundation
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
+# The action sets DEPLOY_BIN_DIR to the tools that it put on the runner.
+bin_dir=${DEPLOY_BIN_DIR:-$CARGO_TARGET_DIR/debug}
+# Python tools of a deployment, and those of the checks (Ansible among them).
+venv=$cache/venv
+export DEPLOY_VENV=$cache/venv-checks
+export PATH=$bin_dir:$venv/bin:$DEPLOY_VENV/bin:$cache/bin:$HOME/.cargo/bin:$PATH
+# A variable that names a missing file stops Terraform.
+[ -e "${TF_CLI_CONFIG_FILE:-/}" ] || unset TF_CLI_CONFIG_FILE
+SECONDS=0
+
+# Exit statuses of docs/exit-codes.md.
+readonly usage=2 unavailable=6
+
+say() { printf '[%4d s] %s\n' "$SECONDS" "$*" >&2; }
+
+# fail STATUS MESSAGE [HINT]
+fail() {
+  printf 'error: %s\n' "$2" >&2
+  [ -z "${3:-}" ] || printf 'hint: %s\n' "$3" >&2
+  exit "$1"
+}
+
+# The environment's folder name for what a person typed; `stage` is an alias.
+environment_name() {
+  local name=$1 known
+  [ "$name" != stage ] || name=staging
+  known=$(find "$repository/terraform/environments" -mindepth 1 -maxdepth 1 -type d -printf '%f\n' | sort | paste -sd' ')
+  case " $known " in
+    *" $name "*) printf '%s\n' "$name" ;;
+    *) fail "$usage" "unknown environment \`$name\`" "known: ${known// /, } (each is a folder under terraform/environments)" ;;
+  esac
+}
+
+# quietly LOG TEXT COMMAND… : runs it with its output in LOG, says TEXT with a line every 20 s while it lasts, and shows
+# the log's end when it fails.
+quietly() {
+  local log=$1 text=$2 status=0 beat nap= start=$SECONDS
+  shift 2
+  mkdir -p "$(dirname "$log")"
+  say "$text"
+  (
+    trap 'kill "$nap" 2>/dev/null; exit 0' TERM
+    while :; do
+      sleep 20 & nap=$!
+      wait "$nap"
+      say "… still: $text ($((SECONDS - start)) s)"
+    done
+  ) &
+  beat=$!
+  "$@" >"$log" 2>&1 </dev/null || status=$?
+  kill "$beat" 2>/dev/null || :
+  wait "$beat" 2>/dev/null || :
+  if [ "$status" != 0 ]; then
+    tail -n 30 "$log" >&2
+    fail "$status" "$text: failed with status $status" "the whole output is in $log"
+  fi
+}

@@ -1,0 +1,28 @@
+# shellcheck shell=bash
+# Sourced by every script under scripts/steps/: the arguments they share, and the report of steps that are no tool.
+# Sets: environment, out (absolute; the run's folder), reports.
+
+# shellcheck source=scripts/lib/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+environment='' out=''
+while [ $# -gt 0 ]; do
+  case $1 in
+    --env) environment=${2:?--env needs a name} && shift 2 ;;
+    --out) out=${2:?--out needs a folder} && shift 2 ;;
+    -h | --help) printf 'usage: %s --env ENVIRONMENT [--out DIR]\n%s\n' "$0" "$(sed -n '2,/^$/s/^# \{0,1\}//p' "$0")" && exit 0 ;;
+    *) fail "$usage" "unknown argument \`$1\`" "usage: $0 --env ENVIRONMENT [--out DIR]" ;;
+  esac
+done
+[ -n "$environment" ] || fail "$usage" "--env is missing" "usage: $0 --env ENVIRONMENT [--out DIR]"
+environment=$(environment_name "$environment")
+out=$(realpath -m "${out:-$repository/.deploy/$environment/latest}")
+# shellcheck disable=SC2034
+reports=$out/reports
+umask 077
+mkdir -p "$out/reports" "$out/logs"
+
+# The file of an earlier step, or an error that names that step.
+need() {
+  [ -s "$out/$1" ] || fail "$usage" "\`$1\` is missing or empty in $out" "run scripts/steps/$2.sh --env $environment --out $out first"
+}

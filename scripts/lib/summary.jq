@@ -1,0 +1,58 @@
+# The summary of a deployment as Markdown that also reads well on a terminal.
+# Input: the reports (jq's inputs). Variables: environment, mode, status, out, steps, inventory.
+
+def seconds: . / 1000 | if . < 10 then (. * 10 | round / 10) else round end | "\(.) s";
+def pad($width): tostring | . + (" " * ([$width - length, 0] | max));
+def bar($most): . as $ms | ($ms * 40 / ([$most, 1] | max) | floor) as $n | "█" * $n + (if $n == 0 then "▏" else "" end);
+def mark: {success: "ok", failed: "FAILED", warned: "warning", skipped: "skipped", unknown: "unknown"}[.] // .;
+
+[inputs] as $reports
+| ($inventory[0].all // {hosts: {}, children: {}}) as $all
+| ([$steps[].elapsed_ms] | add // 0) as $total
+| ([$steps[].elapsed_ms] | max // 0) as $most
+| (
+  "# \($environment)\(if $mode == "local" then " in the rehearsal cloud" else "" end): "
+    + (if $status == 0 then "deployed and verified" elif $status == 130 or $status == 143 then "stopped" else "FAILED" end)
+    + " in \($total | seconds)",
+  "",
+  "## Hosts",
+  "",
+  (if ($all.hosts | length) == 0 then "none known yet" else
+    "| host | instance | private | public | groups |", "|---|---|---|---|---|",
+    ($all.hosts | to_entries[] | .key as $host
+      | "| \($host) | \(.value.instance_id) | \(.value.private_ip // "–") | \(.value.public_ip // "–") | \([
+          $all.children | to_entries[] | select(.value.hosts | has($host)) | .key] | join(", ")) |")
+  end),
+  "",
+  "## What was verified",
+  "",
+  (if ($reports | length) == 0 then "nothing yet" else
+    ($reports | sort_by(.started_at)[]
+      | "- **\(.tool)**: \(.title)",
+        (if .tool == "tf-to-inventory" then empty else
+          (.subjects[] | "  - \(.outcome | mark): \(.name): \(.detail)") end))
+  end),
+  "",
+  "## Time",
+  "",
+  "```",
+  ($steps[] | "\(.step | pad(10)) \(.elapsed_ms | seconds | pad(8)) \(.elapsed_ms | bar($most))\(
+      if .status == 0 then "" else " status \(.status)" end)"),
+  "```",
+  "",
+  "## What next",
+  "",
+  (if $status != 0 then
+    "- the log of each step: `\($out)/logs/`; run one step again: `scripts/steps/\(
+      [$steps[] | select(.status != 0) | .step][0] // "plan").sh --env \($environment) --out \($out)`" else empty end),
+  (if $mode == "local" then
+    ($all.hosts | to_entries[0].value.instance_id // "INSTANCE-ID") as $id
+    | "- look into a host: `local-cloud exec \($id) -- systemctl status`, or `local-cloud logs \($id)`",
+      "  (the tools are in `~/.cache/calldata-foundation/target/debug`)",
+      "- take it down: `scripts/deploy-environment.sh \($environment) --local --destroy`, or all at once `local-cloud down`"
+   else
+    "- look into a host: `aws ssm start-session --target \($all.hosts | to_entries[0].value.instance_id // "INSTANCE-ID")`",
+    "- take it down: `scripts/deploy-environment.sh \($environment) --destroy`"
+   end),
+  "- every file of this run: `\($out)/`"
+)

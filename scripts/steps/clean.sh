@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Lists what carries this environment's tags but belongs to no Terraform state. Deletes nothing.
+
+# shellcheck source=scripts/lib/step.sh
+. "$(dirname "$0")/../lib/step.sh"
+
+need outputs.json apply
+project=$(jq -er '.inventory.value.project' "$out/outputs.json")
+region=$(jq -er '.inventory.value.region' "$out/outputs.json")
+# The state goes through a private file that is gone with this script.
+private=$(mktemp -d)
+trap 'rm -rf "$private"' EXIT
+"$repository/terraform/scripts/init.sh" "$environment"
+terraform -chdir="$repository/terraform/environments/$environment" state pull >"$private/$environment.tfstate"
+cleanup-orphans --project "$project" --environment "$environment" --region "$region" --state "$private/$environment.tfstate" \
+  --report "$reports/clean.json"
