@@ -1,0 +1,17 @@
+# Which account these credentials belong to: the name of the state's bucket hangs on it. Makes nothing, keeps no state.
+
+provider "aws" {
+  region = var.region
+}
+
+data "aws_caller_identity" "current" {}
+
+variable "region" {
+  description = "AWS region to ask in."
+  type        = string
+}
+
+output "account_id" {
+  description = "Account of the credentials."
+  value       = data.aws_caller_identity.current.account_id
+}

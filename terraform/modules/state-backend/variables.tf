@@ -1,0 +1,52 @@
+variable "bucket_name" {
+  description = "Name of the bucket for the states; unique in all of AWS."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", var.bucket_name))
+    error_message = "bucket_name must have 3 to 63 lower-case letters, digits and hyphens (dots break TLS with S3)."
+  }
+}
+
+variable "lock_table_name" {
+  description = "Name of the DynamoDB table that locks the states."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_.-]{3,255}$", var.lock_table_name))
+    error_message = "lock_table_name must have 3 to 255 letters, digits, dots, hyphens and underscores."
+  }
+}
+
+variable "kms_key_arn" {
+  description = "Key that encrypts the states; null takes S3's own (AES256)."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.kms_key_arn == null || can(regex("^arn:[a-z-]+:kms:", var.kms_key_arn))
+    error_message = "kms_key_arn must be the ARN of a KMS key, or null."
+  }
+}
+
+variable "noncurrent_version_days" {
+  description = "Days after which a replaced version of a state may be deleted."
+  type        = number
+  default     = 90
+
+  validation {
+    condition     = var.noncurrent_version_days >= 7
+    error_message = "noncurrent_version_days must be at least 7: a broken state is often noticed only after some days."
+  }
+}
+
+variable "noncurrent_versions_kept" {
+  description = "Replaced versions of a state that are kept however old they are."
+  type        = number
+  default     = 20
+
+  validation {
+    condition     = var.noncurrent_versions_kept >= 1 && var.noncurrent_versions_kept <= 100
+    error_message = "noncurrent_versions_kept must be 1 to 100, as S3 demands."
+  }
+}

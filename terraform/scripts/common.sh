@@ -1,0 +1,72 @@
+# shellcheck shell=bash
+# What the scripts of this folder share; sourced, not run. The caller has set -euo pipefail.
+
+terraform_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+repository_root=$(dirname "$terraform_root")
+project=calldata-foundation
+region=${AWS_REGION:-${AWS_DEFAULT_REGION:-us-east-1}}
+
+export TF_IN_AUTOMATION=1 TF_INPUT=0 CHECKPOINT_DISABLE=1
+export TF_VAR_region=${TF_VAR_region:-$region}
+# Some machines name a configuration file that is not there; Terraform would warn at every call.
+if [[ -n ${TF_CLI_CONFIG_FILE:-} && ! -e $TF_CLI_CONFIG_FILE ]]; then unset TF_CLI_CONFIG_FILE; fi
+
+# fail STATUS MESSAGE [HINT]: statuses as in docs/exit-codes.md.
+fail() {
+  printf 'error: %s\n' "$2" >&2
+  if [[ -n ${3:-} ]]; then printf 'hint: %s\n' "$3" >&2; fi
+  exit "$1"
+}
+
+# environment_of NAME: sets environment and root, or ends with status 2.
+environment_of() {
+  environment=$1
+  if [[ $environment == stage ]]; then environment=staging; fi
+  root=$terraform_root/environments/$environment
+  if [[ ! $environment =~ ^[a-z]+$ || ! -f $root/backend.tf ]]; then
+    fail 2 "unknown environment \`$1\`" "there is: $(cd "$terraform_root/environments" && echo -- * | cut -c4-)"
+  fi
+}
+
+# terraform_in FOLDER ARGS…: Terraform there. What it said on stderr stays in terraform_errors.
+data_base=${TF_DATA_DIR:-}
+terraform_in() {
+  local folder=$1 log status=0
+  shift
+  log=$(mktemp)
+  # TF_DATA_DIR means one root to Terraform; here it is the parent of one folder per root.
+  TF_DATA_DIR=${data_base:-$folder}${data_base:+${folder#"$terraform_root"}}/.terraform \
+    terraform -chdir="$folder" "$@" 2>"$log" || status=$?
+  terraform_errors=$(sed 's/\x1b\[[0-9;]*m//g' "$log")
+  cat "$log" >&2
+  rm -f "$log"
+  return "$status"
+}
+
+# fail_terraform MESSAGE: ends with 5 (denied), 6 (unavailable) or 1, from what Terraform said last.
+fail_terraform() {
+  case $terraform_errors in
+    *'No valid credential sources'* | *ExpiredToken* | *InvalidClientTokenId* | *AccessDenied* | *UnauthorizedOperation* | *SignatureDoesNotMatch*)
+      fail 5 "$1: AWS does not accept the credentials" 'check `aws sts get-caller-identity`' ;;
+    *'connection refused'* | *'no such host'* | *'i/o timeout'* | *Throttling* | *'StatusCode: 50'[0-9]*)
+      fail 6 "$1: AWS cannot be reached${AWS_ENDPOINT_URL:+ at $AWS_ENDPOINT_URL}" 'is the endpoint up, and the network?' ;;
+    *) fail 1 "$1" ;;
+  esac
+}
+
+# run_folder [DIR]: makes DIR, or a new folder for this run, and sets out to its absolute path.
+run_folder() {
+  out=${1:-$repository_root/.deploy/$environment/$(date -u +%Y%m%dT%H%M%SZ)}
+  mkdir -p "$out"
+  out=$(cd "$out" && pwd)
+  if [[ -z ${1:-} ]]; then ln -sfn "${out##*/}" "${out%/*}/latest"; fi
+}
+
+# Where the provider comes from when not from its registry.
+plugin_arguments=()
+if [[ -n ${TERRAFORM_PROVIDER_MIRROR:-} ]]; then
+  if [[ ! -d $TERRAFORM_PROVIDER_MIRROR ]]; then
+    fail 2 "TERRAFORM_PROVIDER_MIRROR names no folder: \`$TERRAFORM_PROVIDER_MIRROR\`"
+  fi
+  plugin_arguments=("-plugin-dir=$(cd "$TERRAFORM_PROVIDER_MIRROR" && pwd)")
+fi
