@@ -22,13 +22,18 @@ fn files(ending: &str) -> Vec<PathBuf> {
         .expect("git runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("file names are UTF-8");
-    text.lines().filter(|name| name.ends_with(ending)).map(|name| root().join(name)).filter(|p| p.exists()).collect()
+    text.lines()
+        .filter(|name| name.ends_with(ending))
+        .map(|name| root().join(name))
+        .filter(|p| p.exists())
+        .collect()
 }
 
 fn workflows() -> Vec<PathBuf> {
     let mut found = files(".yml");
     found.retain(|path| {
-        path.starts_with(root().join(".github/workflows")) || path.file_name().is_some_and(|name| name == "action.yml")
+        path.starts_with(root().join(".github/workflows"))
+            || path.file_name().is_some_and(|name| name == "action.yml")
     });
     assert!(found.len() >= 3, "{found:?}");
     found
@@ -92,7 +97,11 @@ fn external_actions_are_pinned_to_a_commit_with_its_version_beside_it() {
             let (action, rest) = (&found[1], &found[2]);
             if !action.starts_with("./") {
                 assert!(pinned.is_match(action), "{}: {action}", path.display());
-                assert!(rest.trim().starts_with("# v"), "{}: {action} has no version comment", path.display());
+                assert!(
+                    rest.trim().starts_with("# v"),
+                    "{}: {action} has no version comment",
+                    path.display()
+                );
             }
         }
     }
@@ -122,10 +131,14 @@ fn every_input_and_output_of_the_action_is_described() {
     let action: serde_json::Value = serde_saphyr::from_str(&read("action.yml")).unwrap();
     let documentation = read("docs/github-actions-setup.md");
     for section in ["inputs", "outputs"] {
-        let entries = action[section].as_object().unwrap_or_else(|| panic!("action.yml has no {section}"));
+        let entries =
+            action[section].as_object().unwrap_or_else(|| panic!("action.yml has no {section}"));
         for (name, entry) in entries {
             assert!(entry["description"].is_string(), "{section}: {name} has no description");
-            assert!(documentation.contains(&format!("`{name}`")), "docs/github-actions-setup.md lacks `{name}`");
+            assert!(
+                documentation.contains(&format!("`{name}`")),
+                "docs/github-actions-setup.md lacks `{name}`"
+            );
         }
     }
 }
@@ -140,7 +153,10 @@ fn workflows_at_the_top_lead_to_githubs_folder() {
 fn the_version_stands_in_the_changelog() {
     let changelog = read("CHANGELOG.md");
     let unreleased = changelog.find("## Unreleased").expect("the changelog begins with Unreleased");
-    assert!(changelog[unreleased..].contains(env!("CARGO_PKG_VERSION")), "CHANGELOG.md lacks the version");
+    assert!(
+        changelog[unreleased..].contains(env!("CARGO_PKG_VERSION")),
+        "CHANGELOG.md lacks the version"
+    );
 }
 
 #[test]
@@ -164,10 +180,12 @@ fn relative_links_in_documents_lead_somewhere() {
 #[test]
 fn the_first_screen_of_the_readme_holds_exactly_the_two_commands() {
     let readme = read("README.md");
-    let first_screen: String = readme.lines().take(30).collect::<Vec<_>>().join("\n");
+    let first_screen = readme.split("\n## ").next().expect("split gives at least one part");
+    assert!(first_screen.lines().count() <= 24, "the first screen is longer than a screen");
     let blocks: Vec<&str> = first_screen.split("```").skip(1).step_by(2).collect();
     assert_eq!(blocks.len(), 1, "{blocks:?}");
-    let commands: Vec<&str> = blocks[0].lines().filter(|line| line.starts_with("scripts/")).collect();
+    let commands: Vec<&str> =
+        blocks[0].lines().filter(|line| line.starts_with("scripts/")).collect();
     assert_eq!(commands.len(), 2, "{commands:?}");
     assert!(commands[0].starts_with("scripts/deploy-environment.sh dev --local"), "{commands:?}");
     assert!(commands[1].starts_with("scripts/test.sh"), "{commands:?}");
