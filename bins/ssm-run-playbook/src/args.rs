@@ -1,0 +1,80 @@
+//! The command line.
+
+use deploy_cli::CommonArgs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Run an Ansible playbook on hosts through AWS Systems Manager and show its recap per host.
+///
+/// The playbook and what it needs travel to each host, Ansible runs there with a local connection, and a structured
+/// recap comes back. No SSH, no bucket, no session.
+#[derive(Debug, clap::Parser)]
+#[command(name = "ssm-run-playbook", version, about)]
+pub struct Args {
+    /// The playbook: a path as typed, or a path below the Ansible folder or its `playbooks/`.
+    #[arg(value_name = "PLAYBOOK")]
+    pub playbook: PathBuf,
+
+    /// Inventory written by `tf-to-inventory`.
+    #[arg(long, value_name = "FILE")]
+    pub inventory: PathBuf,
+
+    /// Only the hosts that this Ansible pattern names, e.g. `sip:!sip-2`.
+    #[arg(long, value_name = "PATTERN")]
+    pub limit: Option<String>,
+
+    /// The folder that travels: playbooks, roles, group_vars, ansible.cfg.
+    #[arg(long, value_name = "DIR", default_value = "ansible")]
+    pub ansible_dir: PathBuf,
+
+    /// An extra variable `K=V`, a JSON object, or `@FILE` in YAML or JSON. Repeatable; never part of a command line.
+    #[arg(long, short = 'e', value_name = "K=V|@FILE")]
+    pub extra_vars: Vec<String>,
+
+    /// Only tasks with one of these tags, comma-separated.
+    #[arg(long, short, value_name = "TAGS")]
+    pub tags: Vec<String>,
+
+    /// No task with one of these tags, comma-separated.
+    #[arg(long, value_name = "TAGS")]
+    pub skip_tags: Vec<String>,
+
+    /// Change nothing, predict what would change.
+    #[arg(long)]
+    pub check: bool,
+
+    /// Show what changed in files; Ansible's log is printed.
+    #[arg(long)]
+    pub diff: bool,
+
+    /// Give up after this long, e.g. `90s` or `30m`, counted for everything. Ansible may end its running task.
+    #[arg(long, value_name = "DURATION", value_parser = deploy_cli::parse_duration, default_value = "30m")]
+    pub timeout: Duration,
+
+    /// Write Ansible's own log and the events of every host into this folder.
+    #[arg(long, value_name = "DIR")]
+    pub log_dir: Option<PathBuf>,
+
+    /// Where the tool keeps its files on a host.
+    #[arg(long, value_name = "DIR", hide = true, default_value = "/var/lib/ssm-run-playbook")]
+    pub host_folder: String,
+
+    /// Flags every tool has.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+impl Args {
+    /// What is handed to `ansible-playbook` as it is: nothing secret, since it is visible in the host's process list.
+    pub(crate) fn flags(&self) -> Vec<String> {
+        let mut flags = Vec::new();
+        for (name, values) in [("--tags", &self.tags), ("--skip-tags", &self.skip_tags)] {
+            if !values.is_empty() {
+                flags.extend([name.to_owned(), values.join(",")]);
+            }
+        }
+        flags.extend(self.check.then(|| "--check".to_owned()));
+        flags.extend(self.diff.then(|| "--diff".to_owned()));
+        flags
+    }
+}

@@ -1,0 +1,270 @@
+//! What travels to a host: the Ansible folder's needed part, packed so that the same content gives the same bytes.
+
+use crate::error::Error;
+use flate2::{Compression, GzBuilder};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use tar::{Builder, EntryType, Header};
+
+/// More than this goes through a bucket (a later version) or not at all. In parts of 44,000 characters it takes 32
+/// commands.
+pub(crate) const LIMIT_BYTES: usize = 1024 * 1024;
+/// Files of this size have no place among roles and would only fill memory.
+const FILE_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// One thing that travels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Item {
+    /// A file and whether it may be executed.
+    File { bytes: Vec<u8>, executable: bool },
+    /// A relative symbolic link that stays inside.
+    Link { target: PathBuf },
+}
+
+/// Items by their path below the Ansible folder, with `/` between the parts.
+pub(crate) type Items = BTreeMap<String, Item>;
+
+/// The packed items.
+#[derive(Debug, Clone)]
+pub(crate) struct Bundle {
+    /// Lowercase hexadecimal SHA-256 of `bytes`.
+    pub(crate) sha256: String,
+    /// A gzip-compressed tar archive.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Reads what travels of `root`: everything but hidden files, documentation, tests and other environments' inventories.
+pub(crate) fn collect(root: &Path, environment: Option<&str>) -> Result<Items, Error> {
+    let real_root =
+        fs::canonicalize(root).map_err(|source| Error::Read { path: root.to_owned(), source })?;
+    let mut items = Items::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        let path = root.join(&folder);
+        let failed = |source| Error::Read { path: path.clone(), source };
+        for entry in fs::read_dir(&path).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let inner = folder.join(entry.file_name());
+            let name = as_text(root, &inner)?;
+            if !travels(&name, environment) {
+                continue;
+            }
+            let kind = entry.file_type().map_err(failed)?;
+            if kind.is_dir() {
+                folders.push(inner);
+            } else if kind.is_symlink() {
+                items.insert(name, link(root, &real_root, &inner)?);
+            } else if kind.is_file() {
+                items.insert(name, file(&root.join(&inner))?);
+            } else {
+                return Err(Error::Item { path: root.join(inner), reason: "not a file or folder" });
+            }
+        }
+    }
+    Ok(items)
+}
+
+fn as_text(root: &Path, inner: &Path) -> Result<String, Error> {
+    let parts: Option<Vec<&str>> = inner.iter().map(|part| part.to_str()).collect();
+    let text = parts.map(|parts| parts.join("/")).filter(|text| !text.contains('\n'));
+    text.ok_or_else(|| Error::Item {
+        path: root.join(inner),
+        reason: "its name is not plain UTF-8",
+    })
+}
+
+/// Whether a path below the Ansible folder belongs to what a run needs. Inside `files/` and `templates/` of a role every
+/// file does, hidden ones too.
+fn travels(name: &str, environment: Option<&str>) -> bool {
+    let parts: Vec<&str> = name.split('/').collect();
+    let last = parts[parts.len() - 1];
+    let payload =
+        parts[..parts.len() - 1].iter().any(|part| matches!(*part, "files" | "templates"));
+    if matches!(last, ".git" | "__pycache__") || last.ends_with(".pyc") {
+        return false;
+    }
+    if payload {
+        return true;
+    }
+    // Directly in the Ansible folder, or directly in a role.
+    let at_top = parts.len() == 1 || (parts.len() == 3 && parts[0] == "roles");
+    let document = at_top
+        && (matches!(last, "molecule" | "tests")
+            || last.to_ascii_uppercase().starts_with("README"));
+    let other_environment = parts.len() == 2
+        && parts[0] == "inventories"
+        && environment.is_some_and(|environment| environment != last);
+    !last.starts_with('.') && !document && !other_environment
+}
+
+fn link(root: &Path, real_root: &Path, inner: &Path) -> Result<Item, Error> {
+    let path = root.join(inner);
+    let target =
+        fs::read_link(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+    let inside = target.is_relative()
+        && fs::canonicalize(&path).is_ok_and(|real| real.starts_with(real_root));
+    if inside { Ok(Item::Link { target }) } else { Err(Error::Link { link: path, target }) }
+}
+
+fn file(path: &Path) -> Result<Item, Error> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let failed = |source| Error::Read { path: path.to_owned(), source };
+    let meta = fs::metadata(path).map_err(failed)?;
+    if meta.len() > FILE_LIMIT_BYTES {
+        return Err(Error::Item { path: path.to_owned(), reason: "larger than 16 MiB" });
+    }
+    let executable = meta.permissions().mode() & 0o100 != 0;
+    Ok(Item::File { bytes: fs::read(path).map_err(failed)?, executable })
+}
+
+/// Packs items, sorted by path, without times and owners.
+pub(crate) fn pack(items: &Items) -> Result<Bundle, Error> {
+    let bytes = archive(items)
+        .map_err(|source| Error::Write { path: PathBuf::from("the bundle"), source })?;
+    if bytes.len() > LIMIT_BYTES {
+        return Err(Error::TooLarge {
+            bytes: bytes.len(),
+            limit: LIMIT_BYTES,
+            largest: largest(items),
+        });
+    }
+    Ok(Bundle { sha256: hex::encode(Sha256::digest(&bytes)), bytes })
+}
+
+fn archive(items: &Items) -> io::Result<Vec<u8>> {
+    let gzip =
+        GzBuilder::new().mtime(0).operating_system(255).write(Vec::new(), Compression::best());
+    let mut tar = Builder::new(gzip);
+    for (name, item) in items {
+        let mut header = Header::new_gnu();
+        header.set_mtime(0);
+        header.set_uid(0);
+        header.set_gid(0);
+        match item {
+            Item::File { bytes, executable } => {
+                header.set_mode(if *executable { 0o755 } else { 0o644 });
+                header.set_size(bytes.len() as u64);
+                tar.append_data(&mut header, name, bytes.as_slice())?;
+            }
+            Item::Link { target } => {
+                header.set_mode(0o777);
+                header.set_size(0);
+                header.set_entry_type(EntryType::Symlink);
+                tar.append_link(&mut header, name, target)?;
+            }
+        }
+    }
+    tar.into_inner()?.finish()
+}
+
+fn largest(items: &Items) -> String {
+    let mut sizes: Vec<(usize, &str)> = items
+        .iter()
+        .filter_map(|(name, item)| match item {
+            Item::File { bytes, .. } => Some((bytes.len(), name.as_str())),
+            Item::Link { .. } => None,
+        })
+        .collect();
+    sizes.sort_unstable_by(|a, b| b.cmp(a));
+    let named: Vec<String> =
+        sizes.iter().take(3).map(|(bytes, name)| format!("{name} ({bytes} bytes)")).collect();
+    named.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    fn tree(files: &[&str]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for name in files {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, format!("content of {name}\n")).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn the_same_content_gives_the_same_bytes_wherever_and_whenever_it_was_written() {
+        let names = ["site.yml", "roles/a/tasks/main.yml", "roles/a/files/x", "ansible.cfg"];
+        let first = tree(&names);
+        let mut reversed = names;
+        reversed.reverse();
+        let second = tree(&reversed);
+        let old = fs::File::open(second.path().join("site.yml")).unwrap();
+        old.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        fs::set_permissions(second.path().join("site.yml"), fs::Permissions::from_mode(0o600))
+            .unwrap();
+        let pack_of = |root: &Path| pack(&collect(root, None).unwrap()).unwrap();
+        let (first, changed) = (pack_of(first.path()), second);
+        assert_eq!(first.sha256, pack_of(changed.path()).sha256);
+        fs::write(changed.path().join("site.yml"), "other").unwrap();
+        assert_ne!(first.sha256, pack_of(changed.path()).sha256);
+    }
+
+    #[test]
+    fn only_what_a_run_needs_travels() {
+        let root = tree(&[
+            ".git/config",
+            ".vault_pass",
+            "README.md",
+            "ansible.cfg",
+            "inventories/dev/group_vars/all.yml",
+            "inventories/prod/group_vars/all.yml",
+            "playbooks/group_vars/all.yml",
+            "playbooks/site.yml",
+            "roles/a/README.md",
+            "roles/a/files/.hidden",
+            "roles/a/files/tests/x",
+            "roles/a/molecule/default/converge.yml",
+            "roles/a/tasks/main.yml",
+            "roles/a/tests/test.yml",
+        ]);
+        let items = collect(root.path(), Some("dev")).unwrap();
+        let names: Vec<&str> = items.keys().map(String::as_str).collect();
+        assert_eq!(
+            names,
+            [
+                "ansible.cfg",
+                "inventories/dev/group_vars/all.yml",
+                "playbooks/group_vars/all.yml",
+                "playbooks/site.yml",
+                "roles/a/files/.hidden",
+                "roles/a/files/tests/x",
+                "roles/a/tasks/main.yml",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_link_inside_travels_and_one_that_leaves_is_refused() {
+        let root = tree(&["playbooks/site.yml"]);
+        symlink("playbooks/site.yml", root.path().join("all.yml")).unwrap();
+        let items = collect(root.path(), None).unwrap();
+        assert_eq!(items["all.yml"], Item::Link { target: "playbooks/site.yml".into() });
+        for target in ["../elsewhere", "/etc/passwd", "nowhere"] {
+            let link = root.path().join("leaves");
+            symlink(target, &link).unwrap();
+            let error = collect(root.path(), None).unwrap_err();
+            assert!(matches!(error, Error::Link { .. }), "{target}: {error}");
+            fs::remove_file(link).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_bundle_over_the_limit_names_its_size_and_the_largest_file() {
+        let noise: Vec<u8> =
+            (0..40_000_u32).flat_map(|n| Sha256::digest(n.to_le_bytes()).to_vec()).collect();
+        let items = Items::from([(
+            "roles/a/files/noise".to_owned(),
+            Item::File { bytes: noise, executable: false },
+        )]);
+        let Err(Error::TooLarge { bytes, limit, largest }) = pack(&items) else { panic!() };
+        assert!(bytes > limit && largest.starts_with("roles/a/files/noise (1280000 bytes)"));
+    }
+}

@@ -1,0 +1,212 @@
+//! Why a run ended before any host could be judged.
+
+use deploy_cli::{Exit, Failure};
+use std::io;
+use std::path::PathBuf;
+
+/// Why a run ended before any host could be judged.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or folder that was named cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file cannot be written.
+    #[error("cannot write `{}`", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The inventory is not one.
+    #[error("`{}` is not an inventory", path.display())]
+    Inventory {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: deploy_inventory::ParseError,
+    },
+    /// `--limit` is malformed or names nothing.
+    #[error("bad `--limit`")]
+    Limit(#[from] deploy_inventory::PatternError),
+    /// No host is left.
+    #[error("no host in `{}` matches `{pattern}`", path.display())]
+    NoHosts {
+        /// The inventory.
+        path: PathBuf,
+        /// The pattern, or `all`.
+        pattern: String,
+    },
+    /// A host cannot be addressed.
+    #[error("no instance ID in `{}` for {}", path.display(), hosts.join(", "))]
+    NoInstanceId {
+        /// The inventory.
+        path: PathBuf,
+        /// The hosts.
+        hosts: Vec<String>,
+    },
+    /// Two names for one instance.
+    #[error("`{first}` and `{second}` of the inventory are the same instance `{id}`")]
+    SameInstance {
+        /// One host.
+        first: String,
+        /// The other.
+        second: String,
+        /// Their instance ID.
+        id: String,
+    },
+    /// One run talks to one region.
+    #[error("the selected hosts are in more than one region: {}", regions.join(", "))]
+    Regions {
+        /// The regions.
+        regions: Vec<String>,
+    },
+    /// There is no Ansible folder.
+    #[error("there is no Ansible folder `{}`", path.display())]
+    NoAnsibleDir {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The playbook is not there.
+    #[error("there is no playbook `{}`", path.display())]
+    NoPlaybook {
+        /// The playbook as it was typed.
+        path: PathBuf,
+        /// The Ansible folder.
+        folder: PathBuf,
+    },
+    /// The playbook would not travel.
+    #[error("the playbook `{}` is outside of `{}`", path.display(), folder.display())]
+    Outside {
+        /// The playbook.
+        path: PathBuf,
+        /// The Ansible folder.
+        folder: PathBuf,
+    },
+    /// A file is not YAML, or a playbook is not a list of plays.
+    #[error("{file}:{line}:{column}: {message}")]
+    Syntax {
+        /// The file, as a person finds it.
+        file: String,
+        /// Line, counted from 1.
+        line: u32,
+        /// Column, counted from 1.
+        column: u32,
+        /// What is wrong.
+        message: String,
+        /// The line itself.
+        source_line: String,
+    },
+    /// An extra variable cannot be used.
+    #[error("bad `--extra-vars {argument}`: {reason}")]
+    ExtraVars {
+        /// The argument, without a value.
+        argument: String,
+        /// Why.
+        reason: String,
+    },
+    /// A symbolic link that would point nowhere on the host.
+    #[error("the symbolic link `{}` points to `{}`, outside of the Ansible folder", link.display(), target.display())]
+    Link {
+        /// The link.
+        link: PathBuf,
+        /// Where it points.
+        target: PathBuf,
+    },
+    /// A file name that is not UTF-8, or not a file.
+    #[error("`{}` cannot travel: {reason}", path.display())]
+    Item {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: &'static str,
+    },
+    /// Too much for a way without a bucket.
+    #[error(
+        "the bundle takes {bytes} bytes compressed; at most {limit} can be sent through Systems Manager"
+    )]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+        /// The largest files.
+        largest: String,
+    },
+    /// Extra vars that do not fit into a command.
+    #[error("the extra vars take {bytes} bytes encoded; at most {limit} can be sent")]
+    RequestTooLarge {
+        /// Their size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A time that the agent would silently replace by one hour.
+    #[error("`--timeout` must be between 1 s and {limit} s")]
+    TimeoutRange {
+        /// The largest.
+        limit: u64,
+    },
+    /// Hosts that Systems Manager cannot reach.
+    #[error("Systems Manager cannot reach {}", hosts.join("; "))]
+    Offline {
+        /// Each with its reason.
+        hosts: Vec<String>,
+    },
+    /// AWS gave no usable answer.
+    #[error(transparent)]
+    Aws(#[from] deploy_aws::Error),
+}
+
+impl Failure for Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::NoHosts { .. } => Exit::Empty,
+            Self::Offline { .. } => Exit::Unavailable,
+            Self::Aws(error) => error.exit(),
+            _ => Exit::Usage,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Inventory { .. } => {
+                Some("write it with `tf-to-inventory --output FILE`".to_owned())
+            }
+            Self::NoInstanceId { .. } => Some(
+                "apply the environment, write the inventory again, or leave these hosts out with `--limit`"
+                    .to_owned(),
+            ),
+            Self::Regions { .. } => Some("choose one region's hosts with `--limit`".to_owned()),
+            Self::NoAnsibleDir { .. } => {
+                Some("run it at the top of the repository, or pass `--ansible-dir`".to_owned())
+            }
+            Self::NoPlaybook { folder, .. } => Some(format!(
+                "looked for it as typed, in `{}` and in its `playbooks/`",
+                folder.display()
+            )),
+            Self::Outside { .. } => {
+                Some("only the Ansible folder travels; pass `--ansible-dir`".to_owned())
+            }
+            Self::Syntax { source_line, column, .. } if !source_line.trim().is_empty() => {
+                let blank = usize::try_from(*column).unwrap_or(1).saturating_sub(1);
+                Some(format!("nothing was sent\n  {source_line}\n  {:blank$}^", ""))
+            }
+            Self::TooLarge { largest, .. } => Some(format!("the largest files: {largest}")),
+            Self::RequestTooLarge { .. } => {
+                Some("put large data into a file of the Ansible folder".to_owned())
+            }
+            Self::Offline { .. } => Some(
+                "is the instance running, and does its role allow AmazonSSMManagedInstanceCore? `wait-for-cloud-init` waits for the agent"
+                    .to_owned(),
+            ),
+            Self::Aws(error) => error.hint(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Everything that is decided before the first call: which hosts, what travels, for how long. Bad input ends here.
+
+use crate::args::Args;
+use crate::bundle::{self, Bundle, Item};
+use crate::error::Error;
+use crate::request::{self, LOCK_WAIT_S, Request, Target};
+use crate::{playbook, script};
+use deploy_actions::{Annotation, Level};
+use deploy_cli::Context;
+use deploy_inventory::Inventory;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The agent silently turns a larger execution timeout into one hour:
+/// <https://github.com/aws/amazon-ssm-agent/blob/mainline/agent/plugins/pluginutil/pluginutil.go>.
+const EXECUTION_LIMIT: Duration = Duration::from_secs(172_800);
+/// Between the end of the time and the agent's own kill: Ansible ends its task, the recap is written.
+const AGENT_MARGIN: Duration = Duration::from_secs(60);
+const DELIVERY: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
+
+/// One selected host.
+#[derive(Debug, Clone)]
+pub(crate) struct PlannedHost {
+    pub(crate) name: String,
+    pub(crate) id: String,
+    pub(crate) has_interpreter: bool,
+}
+
+/// The decisions.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) run: String,
+    pub(crate) hosts: Vec<PlannedHost>,
+    pub(crate) region: Option<String>,
+    pub(crate) project: Option<String>,
+    pub(crate) environment: Option<String>,
+    /// Path of the playbook below the Ansible folder.
+    pub(crate) playbook: String,
+    /// The Ansible folder as it is named in reports and annotations.
+    pub(crate) shown_folder: PathBuf,
+    pub(crate) bundle: Bundle,
+    pub(crate) parts: Vec<String>,
+    pub(crate) timeout: Duration,
+    pub(crate) host_folder: String,
+    /// Ansible's whole log is wanted.
+    pub(crate) wants_log: bool,
+    pub(crate) prints_log: bool,
+    inventory_path: String,
+    flags: Vec<String>,
+    extra_vars: Vec<String>,
+}
+
+impl Plan {
+    /// Reads and checks all input.
+    pub(crate) fn make(args: &Args, ctx: &Context) -> Result<Self, Error> {
+        let limit = EXECUTION_LIMIT - AGENT_MARGIN;
+        if args.timeout < Duration::from_secs(1) || args.timeout > limit {
+            return Err(Error::TimeoutRange { limit: limit.as_secs() });
+        }
+        let text = read(&args.inventory)?;
+        let inventory = Inventory::parse(&text)
+            .map_err(|source| Error::Inventory { path: args.inventory.clone(), source })?;
+        let environment = ctx.environment().or_else(|| inventory.environment()).map(str::to_owned);
+        if !args.ansible_dir.is_dir() {
+            return Err(Error::NoAnsibleDir { path: args.ansible_dir.clone() });
+        }
+        let playbook = playbook::locate(&args.playbook, &args.ansible_dir)?;
+        let extra_vars = request::extra_vars(&args.extra_vars)?;
+        let shown_folder = shown(&args.ansible_dir, ctx);
+        let mut items = bundle::collect(&args.ansible_dir, environment.as_deref())?;
+        if !items.contains_key(&playbook) {
+            return Err(Error::Outside {
+                path: args.playbook.clone(),
+                folder: args.ansible_dir.clone(),
+            });
+        }
+        playbook::check(&items, &playbook, &shown_folder).inspect_err(|e| annotate(ctx, e))?;
+        let (hosts, region) = select(args, &inventory, &items)?;
+
+        // Beside the environment's group_vars, where Ansible looks for them. All hosts travel: templates name peers.
+        let inventory_path =
+            format!("inventories/{}/inventory.json", environment.as_deref().unwrap_or("default"));
+        let file = |text: &str| Item::File { bytes: text.as_bytes().to_vec(), executable: false };
+        items.insert(inventory_path.clone(), file(&text));
+        items.extend(script::HOST_FILES.map(|(name, text)| (name.to_owned(), file(text))));
+        let bundle = bundle::pack(&items)?;
+        ctx.progress().step(&format!(
+            "{}: {} files in {} bytes, sha256 {}",
+            shown_folder.join(&playbook).display(),
+            items.len(),
+            bundle.bytes.len(),
+            &bundle.sha256[..12]
+        ));
+        let plan = Self {
+            run: format!(
+                "{}-{:08x}",
+                ctx.started().strftime("%Y%m%dT%H%M%SZ"),
+                rand::random::<u32>()
+            ),
+            hosts,
+            region,
+            project: ctx.project().or_else(|| inventory.project()).map(str::to_owned),
+            environment,
+            playbook,
+            shown_folder,
+            parts: script::parts(&bundle.bytes),
+            bundle,
+            timeout: args.timeout,
+            host_folder: args.host_folder.clone(),
+            wants_log: args.log_dir.is_some() || args.diff || ctx.verbose(),
+            prints_log: args.diff || ctx.verbose(),
+            inventory_path,
+            flags: args.flags(),
+            extra_vars,
+        };
+        // Whether the extra vars fit is known before the first call.
+        let ids: Vec<String> = plan.hosts.iter().map(|host| host.id.clone()).collect();
+        for some in ids.chunks(crate::ssm::IDS_PER_CALL) {
+            plan.run_script(some, plan.timeout, false)?;
+        }
+        Ok(plan)
+    }
+
+    /// The script that runs the playbook, with the last part of the bundle or without.
+    pub(crate) fn run_script(
+        &self,
+        ids: &[String],
+        left: Duration,
+        with_bundle: bool,
+    ) -> Result<String, Error> {
+        let hosts: BTreeMap<&str, Target<'_>> = self
+            .hosts
+            .iter()
+            .filter(|host| ids.contains(&host.id))
+            .map(|host| {
+                let target = Target { name: &host.name, has_interpreter: host.has_interpreter };
+                (host.id.as_str(), target)
+            })
+            .collect();
+        let request = Request {
+            run: &self.run,
+            hosts,
+            bundle: format!("{}/bundles/{}", self.host_folder, self.bundle.sha256),
+            lock_wait_s: LOCK_WAIT_S.min(left.as_secs()),
+            timeout_s: left.as_secs().max(1),
+            inventory: &self.inventory_path,
+            playbook: &self.playbook,
+            flags: &self.flags,
+            extra_vars: &self.extra_vars,
+        };
+        let last = self.parts.last().filter(|_| with_bundle);
+        let last = last.map(|part| (self.parts.len(), part.as_str()));
+        script::run(&self.host_folder, &self.bundle.sha256, &request, last)
+    }
+
+    /// How long the agent lets a run take, and how long it may take to start.
+    pub(crate) fn limits(left: Duration) -> (Duration, Duration) {
+        (left + AGENT_MARGIN, left.clamp(DELIVERY.0, DELIVERY.1))
+    }
+
+    pub(crate) fn name<'a>(&'a self, id: &'a str) -> &'a str {
+        self.hosts.iter().find(|host| host.id == id).map_or(id, |host| &host.name)
+    }
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })
+}
+
+/// The selected hosts in the inventory's order, and their region.
+fn select(
+    args: &Args,
+    inventory: &Inventory,
+    items: &bundle::Items,
+) -> Result<(Vec<PlannedHost>, Option<String>), Error> {
+    let selected = inventory.select(args.limit.as_deref())?;
+    if selected.is_empty() {
+        let pattern = args.limit.clone().unwrap_or_else(|| "all".to_owned());
+        return Err(Error::NoHosts { path: args.inventory.clone(), pattern });
+    }
+    let nameless: Vec<String> = selected
+        .iter()
+        .filter(|host| host.instance_id.as_deref().is_none_or(|id| !is_instance_id(id)))
+        .map(|host| host.name.clone())
+        .collect();
+    if !nameless.is_empty() {
+        return Err(Error::NoInstanceId { path: args.inventory.clone(), hosts: nameless });
+    }
+    let regions: BTreeSet<&str> =
+        selected.iter().filter_map(|host| host.region.as_deref()).collect();
+    if regions.len() > 1 {
+        let regions = regions.into_iter().map(str::to_owned).collect();
+        return Err(Error::Regions { regions });
+    }
+    let region = regions.first().map(|&region| region.to_owned());
+    let mut hosts: Vec<PlannedHost> = Vec::new();
+    for host in selected {
+        let id = host.instance_id.clone().unwrap_or_default();
+        if let Some(first) = hosts.iter().find(|first| first.id == id) {
+            let (first, second) = (first.name.clone(), host.name.clone());
+            return Err(Error::SameInstance { first, second, id });
+        }
+        let has_interpreter = request::has_interpreter(inventory, host, items);
+        hosts.push(PlannedHost { name: host.name.clone(), id, has_interpreter });
+    }
+    Ok((hosts, region))
+}
+
+/// `i-` and 8 or 17, `mi-` and 17 word characters: the pattern that SendCommand checks.
+fn is_instance_id(id: &str) -> bool {
+    let word = |text: &str, lengths: &[usize]| {
+        lengths.contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric())
+    };
+    id.strip_prefix("i-").is_some_and(|rest| word(rest, &[8, 17]))
+        || id.strip_prefix("mi-").is_some_and(|rest| word(rest, &[17]))
+}
+
+/// The Ansible folder as a person and GitHub name it: relative to the checkout inside Actions, as typed elsewhere.
+fn shown(folder: &Path, ctx: &Context) -> PathBuf {
+    let in_checkout = || {
+        let root = std::fs::canonicalize(ctx.actions().environment().workspace.as_ref()?).ok()?;
+        let real = std::fs::canonicalize(folder).ok()?;
+        real.strip_prefix(root).ok().map(Path::to_owned)
+    };
+    let typed = folder.strip_prefix(".").unwrap_or(folder).to_owned();
+    in_checkout().unwrap_or(typed)
+}
+
+/// Points at the line of a file that does not parse.
+fn annotate(ctx: &Context, error: &Error) {
+    if let Error::Syntax { file, line, message, .. } = error {
+        let annotation = Annotation::new(Level::Error, "not a playbook that parses", message)
+            .at(file, Some(*line));
+        // Without a reader of stderr there is nobody to point for.
+        let _ = ctx.actions().annotate(&mut std::io::stderr().lock(), &annotation);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn only_ids_that_send_command_takes_are_instance_ids() {
+        for good in ["i-0123abcd", "i-0123456789abcdef0", "mi-0123456789abcdef0"] {
+            assert!(super::is_instance_id(good), "{good}");
+        }
+        for bad in ["", "i-", "i-123", "i-0123456789abcdefg'", "mi-0123abcd", "$(reboot)"] {
+            assert!(!super::is_instance_id(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What one run asks of one host, and the extra variables in it.
+
+use crate::bundle::{Item, Items};
+use crate::error::Error;
+use crate::playbook;
+use deploy_inventory::{Host, Inventory};
+use serde::Serialize;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Another run on the same host may take this long to end after it was cancelled (10 s for its task, 3 s to be killed).
+pub(crate) const LOCK_WAIT_S: u64 = 20;
+const INTERPRETER: &str = "ansible_python_interpreter";
+
+/// Read by `run.py` on the host. Holds the extra vars, therefore never printed.
+#[derive(Serialize)]
+pub(crate) struct Request<'a> {
+    pub(crate) run: &'a str,
+    /// Every host of one command by its instance ID: all of them get the same script and find themselves here.
+    pub(crate) hosts: BTreeMap<&'a str, Target<'a>>,
+    pub(crate) bundle: String,
+    pub(crate) lock_wait_s: u64,
+    pub(crate) timeout_s: u64,
+    pub(crate) inventory: &'a str,
+    pub(crate) playbook: &'a str,
+    pub(crate) flags: &'a [String],
+    pub(crate) extra_vars: &'a [String],
+}
+
+/// One host of a command.
+#[derive(Clone, Serialize)]
+pub(crate) struct Target<'a> {
+    pub(crate) name: &'a str,
+    /// Whether somebody chose its Python interpreter.
+    pub(crate) has_interpreter: bool,
+}
+
+/// Turns every `--extra-vars` into the text of a file, in their order (later ones win, as with Ansible).
+pub(crate) fn extra_vars(arguments: &[String]) -> Result<Vec<String>, Error> {
+    arguments.iter().map(|argument| one_extra_var(argument)).collect()
+}
+
+fn one_extra_var(argument: &str) -> Result<String, Error> {
+    let bad = |shown: &str, reason: &str| Error::ExtraVars {
+        argument: shown.to_owned(),
+        reason: reason.to_owned(),
+    };
+    if let Some(path) = argument.strip_prefix('@') {
+        let path = Path::new(path);
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        if !text.starts_with("$ANSIBLE_VAULT") {
+            playbook::check_text(&text, path.to_owned())?;
+        }
+        return Ok(text);
+    }
+    if argument.trim_start().starts_with('{') {
+        let value: serde_json::Value = serde_json::from_str(argument)
+            .map_err(|_| bad("{…}", "not a JSON object; for YAML use `@FILE`"))?;
+        return Ok(value.to_string());
+    }
+    let Some((name, value)) = argument.split_once('=') else {
+        return Err(bad("…", "expected `K=V`, a JSON object or `@FILE`"));
+    };
+    let valid = !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if valid {
+        Ok(json!({ name: value }).to_string())
+    } else {
+        Err(bad(&format!("{name}=…"), "a variable's name holds letters, digits and underscores"))
+    }
+}
+
+/// Whether somebody chose the Python interpreter of this host, in the inventory or in a vars file that travels.
+pub(crate) fn has_interpreter(inventory: &Inventory, host: &Host, items: &Items) -> bool {
+    let in_files = || {
+        items.iter().any(|(name, item)| {
+            let vars = name.split('/').any(|part| matches!(part, "group_vars" | "host_vars"));
+            matches!(item, Item::File { bytes, .. } if vars
+                && String::from_utf8_lossy(bytes).contains(INTERPRETER))
+        })
+    };
+    inventory.variable(host, INTERPRETER).is_some() || in_files()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extra_vars_keep_every_character_and_their_errors_hide_the_value() {
+        let check = |argument: &str, expected: Result<&str, &str>| match (
+            one_extra_var(argument),
+            expected,
+        ) {
+            (Ok(text), Ok(expected)) => assert_eq!(text, expected),
+            (Err(error), Err(expected)) => {
+                let text = error.to_string();
+                assert!(text.contains(expected) && !text.contains("hunter2"), "{text}");
+            }
+            (got, _) => panic!("{argument}: {got:?}"),
+        };
+        check("a=b:c;d&(e)|'f'=g", Ok(r#"{"a":"b:c;d&(e)|'f'=g"}"#));
+        check("a=", Ok(r#"{"a":""}"#));
+        check(r#"{"a": {"b": [1]}}"#, Ok(r#"{"a":{"b":[1]}}"#));
+        check("{hunter2", Err("not a JSON object"));
+        check("hunter2", Err("expected `K=V`"));
+        check("bad-name=hunter2", Err("bad-name=…"));
+        check("@/nowhere/at/all", Err("cannot read"));
+    }
+}

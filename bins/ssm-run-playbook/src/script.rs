@@ -1,0 +1,176 @@
+//! The shell scripts that Systems Manager runs on a host. Pure text; everything with structure happens in
+//! `host/run.py`, which travels in the bundle.
+
+use crate::error::Error;
+use crate::request::Request;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+/// What travels in every bundle besides the Ansible folder.
+pub(crate) const HOST_FILES: [(&str, &str); 2] = [
+    (".ssm-run-playbook/run.py", include_str!("host/run.py")),
+    (".ssm-run-playbook/callback_plugins/ssm_run_playbook.py", include_str!("host/callback.py")),
+];
+
+/// Base64 characters of a bundle in one command; a multiple of 4. Document and parameters together may take 64 KB
+/// (`MaxDocumentSizeExceeded`, <https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_SendCommand.html>);
+/// with the largest request and script this stays below 60,000 bytes.
+const PART_CHARS: usize = 44_000;
+/// Base64 characters of a request.
+const REQUEST_CHARS: usize = 12_000;
+/// GetCommandInvocation returns the first 24,000 characters of stdout.
+pub(crate) const SLICE_CHARS: usize = 23_000;
+
+const ANSWER: &str = r#"umask 077
+answer() { printf 'ssm-run-playbook/1 {"state":"%s","error":"%s"}\n' "$1" "$2"; exit "$3"; }
+"#;
+
+/// The bundle in parts for the command line.
+pub(crate) fn parts(bundle: &[u8]) -> Vec<String> {
+    let text = STANDARD.encode(bundle);
+    // Base64 is ASCII, so every chunk of bytes is text.
+    text.as_bytes()
+        .chunks(PART_CHARS)
+        .map(|chunk| String::from_utf8_lossy(chunk).into_owned())
+        .collect()
+}
+
+fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+fn head(base: &str, run: &str, sha256: &str) -> String {
+    format!("{ANSWER}base={} run={} sha={}\n", quote(base), quote(run), quote(sha256))
+}
+
+/// Keeps one part of the bundle on the host.
+pub(crate) fn keep_part(base: &str, run: &str, number: usize, part: &str) -> String {
+    format!(
+        r#"{}incoming="$base/incoming/$run"
+mkdir -p "$incoming" || answer broken "cannot create $incoming" 1
+printf %s '{part}' | base64 -d > "$incoming/{number:04}.tmp" && mv "$incoming/{number:04}.tmp" "$incoming/{number:04}" || answer broken "cannot write to $incoming" 1
+answer part '' 0
+"#,
+        head(base, run, "")
+    )
+}
+
+/// Runs the playbook when the host has the bundle, and asks for it otherwise. With `last` (the number of parts and the
+/// last of them) the bundle is completed first.
+pub(crate) fn run(
+    base: &str,
+    sha256: &str,
+    request: &Request<'_>,
+    last: Option<(usize, &str)>,
+) -> Result<String, Error> {
+    let json = serde_json::to_vec(request).expect("a request has only string keys");
+    let encoded = STANDARD.encode(json);
+    if encoded.len() > REQUEST_CHARS {
+        return Err(Error::RequestTooLarge { bytes: encoded.len(), limit: REQUEST_CHARS });
+    }
+    let mut script = head(base, request.run, sha256);
+    script.push_str(
+        r#"PATH="$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+command -v python3 > /dev/null || answer no-ansible 'python3 is not on PATH' 1
+command -v ansible-playbook > /dev/null || answer no-ansible 'ansible-playbook is not on PATH' 1
+mkdir -p "$base/runs" "$base/bundles" "$base/incoming" || answer broken "cannot create $base" 1
+bundle="$base/bundles/$sha"
+right() { [ "$(sha256sum < "$1" | cut -d ' ' -f 1)" = "$sha" ]; }
+"#,
+    );
+    if let Some((count, part)) = last {
+        script.push_str(&format!(
+            r#"incoming="$base/incoming/$run"
+mkdir -p "$incoming" "$bundle" && printf %s '{part}' | base64 -d > "$incoming/{count:04}" || answer broken "cannot write to $incoming" 1
+cat "$incoming"/[0-9][0-9][0-9][0-9] > "$incoming/bundle"
+right "$incoming/bundle" || answer broken 'the bundle arrived damaged' 1
+mv "$incoming/bundle" "$bundle/bundle.tar.gz" && rm -rf "$incoming" || answer broken "cannot write to $bundle" 1
+"#
+        ));
+    }
+    script.push_str(&format!(
+        r#"[ -f "$bundle/bundle.tar.gz" ] && right "$bundle/bundle.tar.gz" || answer need-bundle '' 0
+touch "$bundle"
+folder="$base/runs/$run"
+mkdir "$folder" || answer duplicate "$folder exists" 1
+mkdir "$folder/work" && tar -xzf "$bundle/bundle.tar.gz" -C "$folder/work" || answer broken "cannot unpack into $folder" 1
+printf %s '{encoded}' | base64 -d > "$folder/request.json" || answer broken "cannot write to $folder" 1
+exec python3 "$folder/work/.ssm-run-playbook/run.py" "$base" "$folder"
+"#
+    ));
+    Ok(script)
+}
+
+/// Says how many results there are and which task runs.
+pub(crate) fn progress(base: &str, run: &str) -> String {
+    format!(
+        r#"events={}/runs/{}/events.jsonl
+[ -f "$events" ] || exit 0
+printf '%s ' "$(grep -c '^{{"e":"result"' "$events")"
+grep '^{{"e":"task"' "$events" | tail -n 1
+"#,
+        quote(base),
+        quote(run)
+    )
+}
+
+/// Prints a piece of a run's packed events or log.
+pub(crate) fn slice(base: &str, run: &str, name: &str, from: usize) -> String {
+    format!(
+        "tail -c +{} {}/runs/{}/{name}.b64 | head -c {SLICE_CHARS}\n",
+        from + 1,
+        quote(base),
+        quote(run)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::{LOCK_WAIT_S, Target};
+
+    fn request<'a>(extra_vars: &'a [String]) -> Request<'a> {
+        Request {
+            run: "r1",
+            hosts: [("i-1", Target { name: "sip-1", has_interpreter: false })].into(),
+            bundle: "/b".into(),
+            lock_wait_s: LOCK_WAIT_S,
+            timeout_s: 60,
+            inventory: "inventory.json",
+            playbook: "site.yml",
+            flags: &[],
+            extra_vars,
+        }
+    }
+
+    #[test]
+    fn parts_give_back_the_bundle_and_fit_into_a_command() {
+        let bundle: Vec<u8> = (0..200_000_u32).map(|n| (n % 251) as u8).collect();
+        let parts = parts(&bundle);
+        assert_eq!(parts.len(), 7);
+        let mut whole = Vec::new();
+        for part in &parts {
+            whole.extend(STANDARD.decode(part).unwrap());
+        }
+        assert_eq!(whole, bundle);
+    }
+
+    #[test]
+    fn the_largest_command_stays_below_the_limit_and_larger_vars_are_refused() {
+        let part = "A".repeat(PART_CHARS);
+        let fits = ["x".repeat(8_500)];
+        let script = run("/var/lib/x", &"0".repeat(64), &request(&fits), Some((9, &part))).unwrap();
+        let sent = serde_json::to_string(&script).unwrap();
+        assert!(sent.len() < 60_000, "{}", sent.len());
+        let large = ["x".repeat(9_500)];
+        let error = run("/var/lib/x", "", &request(&large), None).unwrap_err();
+        assert!(matches!(error, Error::RequestTooLarge { .. }));
+    }
+
+    #[test]
+    fn extra_vars_are_not_readable_in_the_script() {
+        let vars = [r#"{"a":"$(reboot) 'quoted'"}"#.to_owned()];
+        let script = run("/it's", "", &request(&vars), None).unwrap();
+        assert!(!script.contains("reboot") && script.contains(r"'/it'\''s'"));
+    }
+}

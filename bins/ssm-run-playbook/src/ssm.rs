@@ -1,0 +1,258 @@
+//! Systems Manager: the five calls that this tool makes, and when one may be made again.
+
+use aws_sdk_ssm::Client;
+use aws_sdk_ssm::config::retry::RetryConfig;
+use aws_sdk_ssm::types::{
+    CommandFilter, CommandFilterKey, CommandInvocation, CommandInvocationStatus,
+    InstanceInformationStringFilter, PingStatus,
+};
+use deploy_aws::Error;
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// SendCommand and CancelCommand take at most 50 instance IDs.
+pub(crate) const IDS_PER_CALL: usize = 50;
+const DOCUMENT: &str = "AWS-RunShellScript";
+const SEND_ATTEMPTS: u32 = 5;
+/// Just after SendCommand an invocation may not exist yet; both answers become right within seconds.
+pub(crate) const CONSISTENCY: Duration = Duration::from_secs(30);
+
+/// What is asked of some hosts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Order<'a> {
+    pub(crate) ids: &'a [String],
+    pub(crate) script: &'a str,
+    /// At most 100 characters and unique, so that a lost reply can be looked up.
+    pub(crate) comment: &'a str,
+    /// The agent kills the script after this; 5 to 172,800 s.
+    pub(crate) execution: Duration,
+    /// The command expires when it has not started after this; at least 30 s.
+    pub(crate) delivery: Duration,
+}
+
+/// How an invocation stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Invocation {
+    pub(crate) id: String,
+    /// AWS's status details without blanks, e.g. `InProgress`, `DeliveryTimedOut`.
+    pub(crate) details: String,
+    pub(crate) ended: bool,
+    /// The first 2,500 characters of the output.
+    pub(crate) output: String,
+}
+
+/// The calls.
+#[derive(Debug, Clone)]
+pub(crate) struct Ssm {
+    client: Client,
+}
+
+impl Ssm {
+    pub(crate) fn new(config: &deploy_aws::SdkConfig) -> Self {
+        Self { client: Client::new(config) }
+    }
+
+    /// Why instances cannot take a command right now; nothing for those that can.
+    pub(crate) async fn unreachable(
+        &self,
+        ids: &[String],
+    ) -> Result<HashMap<String, String>, Error> {
+        let mut reasons: HashMap<String, String> = ids
+            .iter()
+            .map(|id| (id.clone(), "not registered with Systems Manager".to_owned()))
+            .collect();
+        for some in ids.chunks(IDS_PER_CALL) {
+            let filter = InstanceInformationStringFilter::builder()
+                .key("InstanceIds")
+                .set_values(Some(some.to_vec()))
+                .build()
+                .expect("key and values are set");
+            let mut next = None;
+            loop {
+                let answer = self
+                    .client
+                    .describe_instance_information()
+                    .filters(filter.clone())
+                    .max_results(50)
+                    .set_next_token(next)
+                    .send()
+                    .await
+                    .map_err(|e| Error::from_sdk("ssm:DescribeInstanceInformation", e))?;
+                for info in answer.instance_information_list() {
+                    let Some(id) = info.instance_id() else { continue };
+                    match info.ping_status() {
+                        Some(PingStatus::Online) => {
+                            reasons.remove(id);
+                        }
+                        status => {
+                            let status = status.map_or("unknown", PingStatus::as_str);
+                            reasons.insert(id.to_owned(), format!("agent status {status}"));
+                        }
+                    }
+                }
+                next = answer.next_token().map(str::to_owned).filter(|token| !token.is_empty());
+                if next.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(reasons)
+    }
+
+    /// Sends a command once and returns its ID. When a reply is lost, the command is looked up by its comment before it
+    /// is sent again.
+    pub(crate) async fn send(&self, order: &Order<'_>) -> Result<String, Error> {
+        let mut attempt = 1;
+        loop {
+            let error = match self.send_once(order).await {
+                Ok(id) => return Ok(id),
+                Err(error) => error,
+            };
+            let Error::Unavailable { .. } = error else { return Err(error) };
+            if attempt == SEND_ATTEMPTS {
+                return Err(error);
+            }
+            let jitter = f64::from(rand::random::<u8>()) / 255.0;
+            sleep(Duration::from_secs_f64(
+                0.4 * f64::from(1_u32 << (attempt - 1)) * (0.5 + jitter),
+            ))
+            .await;
+            // A throttled request did nothing; after anything else it may have arrived.
+            if !is_throttled(&error)
+                && let Some(id) = self.find(order.comment).await?
+            {
+                return Ok(id);
+            }
+            attempt += 1;
+        }
+    }
+
+    async fn send_once(&self, order: &Order<'_>) -> Result<String, Error> {
+        // The SDK's own retries would send it twice.
+        let once = aws_sdk_ssm::config::Config::builder().retry_config(RetryConfig::disabled());
+        let seconds = |time: Duration| time.as_secs().to_string();
+        let answer = self
+            .client
+            .send_command()
+            .document_name(DOCUMENT)
+            .set_instance_ids(Some(order.ids.to_vec()))
+            .parameters("commands", vec![order.script.to_owned()])
+            .parameters("executionTimeout", vec![seconds(order.execution)])
+            .timeout_seconds(i32::try_from(order.delivery.as_secs()).unwrap_or(i32::MAX))
+            .max_concurrency("100%")
+            .max_errors("100%")
+            .comment(order.comment)
+            .customize()
+            .config_override(once)
+            .send()
+            .await
+            .map_err(|e| Error::from_sdk("ssm:SendCommand", e))?;
+        let id = answer.command().and_then(|command| command.command_id());
+        id.map(str::to_owned).ok_or_else(|| Error::Unavailable {
+            operation: "ssm:SendCommand",
+            code: None,
+            message: "the answer holds no command ID".to_owned(),
+        })
+    }
+
+    /// The ID of the command that carries this comment.
+    pub(crate) async fn find(&self, comment: &str) -> Result<Option<String>, Error> {
+        let filter = CommandFilter::builder()
+            .key(CommandFilterKey::DocumentName)
+            .value(DOCUMENT)
+            .build()
+            .expect("key and value are set");
+        // Newest first; what was sent a moment ago is on the first page.
+        let answer = self
+            .client
+            .list_commands()
+            .filters(filter)
+            .max_results(50)
+            .send()
+            .await
+            .map_err(|e| Error::from_sdk("ssm:ListCommands", e))?;
+        let found = answer.commands().iter().find(|command| command.comment() == Some(comment));
+        Ok(found.and_then(|command| command.command_id()).map(str::to_owned))
+    }
+
+    /// How every invocation of a command stands; hosts that are not listed yet are missing.
+    pub(crate) async fn invocations(&self, command: &str) -> Result<Vec<Invocation>, Error> {
+        let answer = self
+            .client
+            .list_command_invocations()
+            .command_id(command)
+            .details(true)
+            .max_results(50)
+            .send()
+            .await
+            .map_err(|e| Error::from_sdk("ssm:ListCommandInvocations", e))?;
+        Ok(answer.command_invocations().iter().filter_map(invocation).collect())
+    }
+
+    /// The first 24,000 characters of stdout and 8,000 of stderr of an invocation that has ended.
+    pub(crate) async fn output(&self, command: &str, id: &str) -> Result<(String, String), Error> {
+        let start = Instant::now();
+        loop {
+            let answer = self
+                .client
+                .get_command_invocation()
+                .command_id(command)
+                .instance_id(id)
+                .send()
+                .await
+                .map_err(|e| Error::from_sdk("ssm:GetCommandInvocation", e));
+            match answer {
+                Ok(answer) => {
+                    let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+                    return Ok((
+                        text(answer.standard_output_content()),
+                        text(answer.standard_error_content()),
+                    ));
+                }
+                Err(error)
+                    if error.code() == Some("InvocationDoesNotExist")
+                        && start.elapsed() < CONSISTENCY =>
+                {
+                    sleep(Duration::from_millis(500)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Asks the agents to kill a command.
+    pub(crate) async fn cancel(&self, command: &str, ids: &[String]) -> Result<(), Error> {
+        self.client
+            .cancel_command()
+            .command_id(command)
+            .set_instance_ids(Some(ids.to_vec()))
+            .send()
+            .await
+            .map_err(|e| Error::from_sdk("ssm:CancelCommand", e))?;
+        Ok(())
+    }
+}
+
+fn is_throttled(error: &Error) -> bool {
+    error.code().is_some_and(|code| code.contains("Throttl") || code == "TooManyRequestsException")
+}
+
+fn invocation(answer: &CommandInvocation) -> Option<Invocation> {
+    let status = answer.status()?;
+    let ended = !matches!(
+        status,
+        CommandInvocationStatus::Pending
+            | CommandInvocationStatus::InProgress
+            | CommandInvocationStatus::Delayed
+            | CommandInvocationStatus::Cancelling
+    );
+    let details = answer.status_details().filter(|text| !text.is_empty());
+    let plugin = answer.command_plugins().first();
+    Some(Invocation {
+        id: answer.instance_id()?.to_owned(),
+        details: details.unwrap_or(status.as_str()).replace(' ', ""),
+        ended,
+        output: plugin.and_then(|plugin| plugin.output()).unwrap_or_default().to_owned(),
+    })
+}
