@@ -57,7 +57,6 @@ if [ "$mode" = local ]; then
   export DEPLOY_EXTRA_VARS=$repository/ansible/rehearsal.yml
 fi
 if [ "$destroy" = yes ]; then
-  "$repository/terraform/scripts/init.sh" "$environment"
   if [ "$mode" = local ]; then
     "$repository/terraform/scripts/destroy.sh" "$environment" --yes
     local-cloud down

@@ -26,3 +26,17 @@ mkdir -p "$out/reports" "$out/logs"
 need() {
   [ -s "$out/$1" ] || fail "$usage" "\`$1\` is missing or empty in $out" "run scripts/steps/$2.sh --env $environment --out $out first"
 }
+
+# step_report NAME STATUS TITLE [SUBJECTS]: the report of a step that is a script; SUBJECTS is a JSON array.
+step_started=$(date +%s%3N)
+step_report() {
+  local now names='{"0":"success","1":"verdict","2":"usage","3":"empty","4":"timeout","5":"denied","6":"unavailable","130":"interrupted","143":"terminated"}'
+  now=$(date +%s%3N)
+  jq -n --arg tool "$1" --arg status "$2" --arg title "$3" --argjson subjects "${4:-[]}" --argjson names "$names" \
+    --arg environment "$environment" --argjson started "$step_started" --argjson now "$now" \
+    'def rfc3339: . / 1000 | floor | todate;
+     {schema: "calldata-foundation/report", version: 1, tool: $tool, tool_version: "script", project: "calldata-foundation",
+      environment: $environment, started_at: ($started | rfc3339), ended_at: ($now | rfc3339),
+      elapsed_ms: ($now - $started), outcome: ($names[$status] // "internal"), title: $title, subjects: $subjects}' \
+    >"$reports/$1.json"
+}

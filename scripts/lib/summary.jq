@@ -29,7 +29,7 @@ def mark: {success: "ok", failed: "FAILED", warned: "warning", skipped: "skipped
   (if ($reports | length) == 0 then "nothing yet" else
     ($reports | sort_by(.started_at)[]
       | "- **\(.tool)**: \(.title)",
-        (if .tool == "tf-to-inventory" then empty else
+        (if .tool | IN("tf-to-inventory", "plan", "apply") then empty else
           (.subjects[] | "  - \(.outcome | mark): \(.name): \(.detail)") end))
   end),
   "",

@@ -5,5 +5,9 @@
 . "$(dirname "$0")/../lib/step.sh"
 
 need tfplan plan
-"$repository/terraform/scripts/init.sh" "$environment"
-exec "$repository/terraform/scripts/apply.sh" "$environment" --out "$out"
+status=0
+"$repository/terraform/scripts/apply.sh" "$environment" --out "$out" || status=$?
+title='the plan was not applied, or only in part'
+[ "$status" != 0 ] || title='exactly the plan was applied'
+step_report apply "$status" "$title"
+exit "$status"

@@ -10,7 +10,7 @@ region=$(jq -er '.inventory.value.region' "$out/outputs.json")
 # The state goes through a private file that is gone with this script.
 private=$(mktemp -d)
 trap 'rm -rf "$private"' EXIT
-"$repository/terraform/scripts/init.sh" "$environment"
+"$repository/terraform/scripts/init.sh" "$environment" --backend-config "$out/backend.hcl"
 terraform -chdir="$repository/terraform/environments/$environment" state pull >"$private/$environment.tfstate"
 cleanup-orphans --project "$project" --environment "$environment" --region "$region" --state "$private/$environment.tfstate" \
   --report "$reports/clean.json"

@@ -5,5 +5,16 @@
 # shellcheck source=scripts/lib/step.sh
 . "$(dirname "$0")/../lib/step.sh"
 
-"$repository/terraform/scripts/init.sh" "$environment"
-exec "$repository/terraform/scripts/plan.sh" "$environment" --out "$out"
+status=0
+"$repository/terraform/scripts/plan.sh" "$environment" --out "$out" || status=$?
+title='no plan was made' changes='[]'
+if [ "$status" = 0 ]; then
+  # Replacing counts as one to create and one to delete, as Terraform itself counts.
+  changes=$(jq -c '[.resource_changes[]? | select(.mode == "managed" and .change.actions != ["no-op"])
+    | {kind: "change", name: .address, outcome: "success", detail: (.change.actions | join(" and "))}]' "$out/plan.json")
+  title=$(jq -r '[.[].detail] | "\(map(select(test("create"))) | length) to create, \(map(select(test("update"))) | length) to change, \(
+    map(select(test("delete"))) | length) to destroy"' <<<"$changes")
+  say "plan: $title"
+fi
+step_report plan "$status" "$title" "$changes"
+exit "$status"
