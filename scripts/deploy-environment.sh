@@ -7,11 +7,11 @@
 #   --destroy   take the environment down instead; with --local the rehearsal cloud goes too
 #   --out DIR   where the run's files go (default: .deploy/ENVIRONMENT/TIME, with a link `latest`)
 
-# shellcheck source=scripts/lib/common.sh
+# shellcheck source=lib/common.sh
 . "$(dirname "$0")/lib/common.sh"
-# shellcheck source=scripts/lib/setup.sh
+# shellcheck source=lib/setup.sh
 . "$repository/scripts/lib/setup.sh"
-# shellcheck source=scripts/lib/summary.sh
+# shellcheck source=lib/summary.sh
 . "$repository/scripts/lib/summary.sh"
 
 environment='' mode=aws destroy=no out=''

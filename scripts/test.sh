@@ -4,11 +4,11 @@
 #   scripts/test.sh           everything; sets up what it needs
 #   scripts/test.sh --quick   the inner loop: no rehearsal, no cargo-deny
 
-# shellcheck source=scripts/lib/common.sh
+# shellcheck source=lib/common.sh
 . "$(dirname "$0")/lib/common.sh"
-# shellcheck source=scripts/lib/setup.sh
+# shellcheck source=lib/setup.sh
 . "$repository/scripts/lib/setup.sh"
-# shellcheck source=scripts/lib/checks.sh
+# shellcheck source=lib/checks.sh
 . "$repository/scripts/lib/checks.sh"
 
 quick=no

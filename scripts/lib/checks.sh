@@ -26,10 +26,13 @@ conclude() {
   [ "$failed" = 0 ]
 }
 
+# Every script that can be run, and through it what it sources.
 check_shell() {
-  local files
-  mapfile -t files < <(git ls-files -co --exclude-standard '*.sh' '.ci/run' 'scripts/bench/*')
-  shellcheck --external-sources --source-path="$repository" "${files[@]}"
+  local file scripts=()
+  while read -r file; do
+    if head -c 2 "$file" | grep -q '^#!' && head -n 1 "$file" | grep -q sh; then scripts+=("$file"); fi
+  done < <(git ls-files -co --exclude-standard scripts .ci terraform bins)
+  shellcheck --check-sourced "${scripts[@]}"
 }
 
 check_ansible() {

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # Sourced by every script: where things are, and how a script talks to people.
 # Sets: repository, cache, state, bin_dir, venv (all absolute) and puts the tools on PATH.
 
@@ -7,7 +7,6 @@ set -euo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/calldata-foundation
 # The state folder belongs to the rehearsal cloud and to what these scripts start for it.
-# shellcheck disable=SC2034
 state=${XDG_STATE_HOME:-$HOME/.local/state}/calldata-foundation
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
 # The action sets DEPLOY_BIN_DIR to the tools that it put on the runner.
@@ -46,7 +45,7 @@ environment_name() {
 # quietly LOG TEXT COMMAND… : runs it with its output in LOG, says TEXT with a line every 20 s while it lasts, and shows
 # the log's end when it fails.
 quietly() {
-  local log=$1 text=$2 status=0 beat nap= start=$SECONDS
+  local log=$1 text=$2 status=0 beat nap='' start=$SECONDS
   shift 2
   mkdir -p "$(dirname "$log")"
   say "$text"

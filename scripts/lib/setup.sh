@@ -86,15 +86,18 @@ terraform_tool() {
   if ! command -v terraform >/dev/null; then
     archive=terraform_${version}_linux_$(dpkg --print-architecture).zip
     mkdir -p "$cache/bin"
-    quietly "$state/logs/terraform.log" "installing Terraform $version" bash -c '
-      set -e
-      base=https://releases.hashicorp.com/terraform/'"$version"'
-      cd "$(mktemp -d)"
-      curl -sSfO "$base/$1" -O "$base/terraform_'"$version"'_SHA256SUMS"
-      grep " $1\$" terraform_*_SHA256SUMS | sha256sum -c -
-      unzip -o "$1" terraform -d "$2"' install "$archive" "$cache/bin"
+    quietly "$state/logs/terraform.log" "installing Terraform $version" download_terraform "$version" "$archive"
   fi
   provider_mirror
+}
+
+# download_terraform VERSION ARCHIVE: from HashiCorp's release server, its checksum verified, into the cache folder.
+download_terraform() {
+  local folder base=https://releases.hashicorp.com/terraform/$1 sums=terraform_$1_SHA256SUMS
+  folder=$(mktemp -d)
+  curl -sSf --output-dir "$folder" -O "$base/$2" -O "$base/$sums" &&
+    (cd "$folder" && grep " $2\$" "$sums" | sha256sum -c - && unzip -o "$2" terraform -d "$cache/bin") || return
+  rm -rf "$folder"
 }
 
 # Sets TERRAFORM_PROVIDER_MIRROR when the registry named in the lock file does not answer: Terraform's implied folders

@@ -1,8 +1,8 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # Sourced by every script under scripts/steps/: the arguments they share, and the report of steps that are no tool.
 # Sets: environment, out (absolute; the run's folder), reports.
 
-# shellcheck source=scripts/lib/common.sh
+# shellcheck source=common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 environment='' out=''
@@ -17,7 +17,6 @@ done
 [ -n "$environment" ] || fail "$usage" "--env is missing" "usage: $0 --env ENVIRONMENT [--out DIR]"
 environment=$(environment_name "$environment")
 out=$(realpath -m "${out:-$repository/.deploy/$environment/latest}")
-# shellcheck disable=SC2034
 reports=$out/reports
 umask 077
 mkdir -p "$out/reports" "$out/logs"

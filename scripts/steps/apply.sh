@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Applies exactly the plan that scripts/steps/plan.sh wrote; writes outputs.json.
 
-# shellcheck source=scripts/lib/step.sh
+# shellcheck source=../lib/step.sh
 . "$(dirname "$0")/../lib/step.sh"
 
 need tfplan plan

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Lists what carries this environment's tags but belongs to no Terraform state. Deletes nothing.
 
-# shellcheck source=scripts/lib/step.sh
+# shellcheck source=../lib/step.sh
 . "$(dirname "$0")/../lib/step.sh"
 
 need outputs.json apply

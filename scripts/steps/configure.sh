@@ -2,7 +2,7 @@
 # Runs the whole playbook on every host through Systems Manager. DEPLOY_EXTRA_VARS may name one more file of Ansible
 # variables; the rehearsal's names package sources.
 
-# shellcheck source=scripts/lib/step.sh
+# shellcheck source=../lib/step.sh
 . "$(dirname "$0")/../lib/step.sh"
 
 need inventory.json inventory

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Turns Terraform's outputs into the inventory that every later step reads.
 
-# shellcheck source=scripts/lib/step.sh
+# shellcheck source=../lib/step.sh
 . "$(dirname "$0")/../lib/step.sh"
 
 need outputs.json apply

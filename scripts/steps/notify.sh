@@ -2,7 +2,7 @@
 # Tells people how the run ended, from the reports of its steps: to Slack when NOTIFY_SLACK_WEBHOOK, or
 # NOTIFY_SLACK_TOKEN and NOTIFY_SLACK_CHANNEL, are set; else it shows the message and sends nothing.
 
-# shellcheck source=scripts/lib/step.sh
+# shellcheck source=../lib/step.sh
 . "$(dirname "$0")/../lib/step.sh"
 
 arguments=(--report "$reports" --write-report "$out/notify.json")

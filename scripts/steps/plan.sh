@@ -2,7 +2,7 @@
 # Plans the environment: writes tfplan and plan.json. Changes nothing but the state's lock and, the first time, the
 # bucket that will hold the state.
 
-# shellcheck source=scripts/lib/step.sh
+# shellcheck source=../lib/step.sh
 . "$(dirname "$0")/../lib/step.sh"
 
 status=0

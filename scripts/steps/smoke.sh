@@ -2,7 +2,7 @@
 # Proves the deployment from outside: the health document over HTTP, then a phone that registers and calls the echo
 # extension. The phone's password comes from Secrets Manager and lives in this process's environment only.
 
-# shellcheck source=scripts/lib/step.sh
+# shellcheck source=../lib/step.sh
 . "$(dirname "$0")/../lib/step.sh"
 
 need inventory.json inventory

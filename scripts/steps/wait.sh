@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Waits until every host has booted, its agent is online and cloud-init has finished.
 
-# shellcheck source=scripts/lib/step.sh
+# shellcheck source=../lib/step.sh
 . "$(dirname "$0")/../lib/step.sh"
 
 need inventory.json inventory
