@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash
 # Sourced by every script: where things are, and how a script talks to people.
 # Sets: repository, cache, state, bin_dir, venv (all absolute) and puts the tools on PATH.
 

@@ -1,8 +1,8 @@
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash
 # Sourced by every script under scripts/steps/: the arguments they share, and the report of steps that are no tool.
 # Sets: environment, out (absolute; the run's folder), reports.
 
-# shellcheck source=common.sh
+# shellcheck source=../lib/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 environment='' out=''
