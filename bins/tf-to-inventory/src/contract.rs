@@ -1,0 +1,537 @@
+//! From the value of the output `inventory` (version 1, `docs/contracts/inventory-output.schema.json`) to an inventory.
+//!
+//! Everything that is wrong is listed at once. Text from outside that Ansible would evaluate as a template is marked
+//! unsafe, so that a tag or an output cannot run code on the hosts.
+
+use deploy_inventory::{
+    ENVIRONMENT, Host, INSTANCE_ID, Inventory, PRIVATE_IP, PROJECT, PUBLIC_IP, REGION,
+};
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Marks a string that Ansible must not evaluate, in its JSON form.
+pub(crate) const UNSAFE: &str = "__ansible_unsafe";
+/// The connection plugin that reaches a host through Systems Manager.
+const CONNECTION: &str = "amazon.aws.aws_ssm";
+/// Host variables that this tool writes.
+const WRITTEN: [&str; 7] = [
+    "ansible_host",
+    "ansible_connection",
+    "ansible_aws_ssm_instance_id",
+    "ansible_aws_ssm_region",
+    INSTANCE_ID,
+    PRIVATE_IP,
+    PUBLIC_IP,
+];
+/// Names that mean something else to Ansible (`environment` is a keyword of plays and tasks).
+const RESERVED_VARIABLES: [&str; 4] =
+    ["environment", "hostvars", "group_names", "inventory_hostname"];
+
+/// An inventory and what was changed to make it valid.
+#[derive(Debug)]
+pub struct Converted {
+    /// The inventory, hosts sorted by name.
+    pub inventory: Inventory,
+    /// Group names as they were and as they are now.
+    pub renamed: BTreeMap<String, String>,
+}
+
+/// Converts the value of the output.
+///
+/// # Errors
+/// Everything that is wrong with it, one line each.
+pub fn convert(value: &Value) -> Result<Converted, Vec<String>> {
+    let mut reader = Reader::default();
+    let (inventory, problems) = (reader.inventory(value), reader.problems);
+    match inventory {
+        Some(inventory) if problems.is_empty() => {
+            Ok(Converted { inventory, renamed: reader.renamed })
+        }
+        _ => Err(problems),
+    }
+}
+
+#[derive(Default)]
+struct Reader {
+    problems: Vec<String>,
+    /// Original group name → valid one, for the names that differ.
+    renamed: BTreeMap<String, String>,
+    /// Valid group name → original one, to find two that become equal.
+    origins: BTreeMap<String, String>,
+}
+
+impl Reader {
+    fn problem(&mut self, text: String) {
+        if !self.problems.contains(&text) {
+            self.problems.push(text);
+        }
+    }
+
+    fn inventory(&mut self, value: &Value) -> Option<Inventory> {
+        let top = self.object(value, "the output")?;
+        match top.get("version") {
+            Some(Value::Number(version)) if version.as_u64() == Some(1) => {}
+            Some(other) => {
+                self.problem(format!("version is {other}; this tool knows version 1"));
+                return None;
+            }
+            None => {
+                self.problem("version is missing".to_owned());
+                return None;
+            }
+        }
+        self.known(
+            top,
+            &[
+                "version",
+                "project",
+                "environment",
+                "region",
+                "hosts",
+                "scaling_groups",
+                "vars",
+                "group_vars",
+            ],
+            "the output",
+        );
+        let project = self.text(top, "project", "project");
+        let environment = self.text(top, "environment", "environment");
+        let region = self.text(top, "region", "region");
+
+        let mut all_vars = self.vars(top.get("vars"), "vars", &[PROJECT, ENVIRONMENT, REGION]);
+        for (key, value) in [(PROJECT, &project), (ENVIRONMENT, &environment), (REGION, &region)] {
+            if let Some(value) = value {
+                all_vars.insert(key.to_owned(), unsafe_text(value));
+            }
+        }
+        all_vars.sort_keys();
+
+        self.scaling_groups(top.get("scaling_groups"));
+        let mut hosts = Vec::new();
+        match top.get("hosts") {
+            None | Some(Value::Null) => self.problem("hosts is missing".to_owned()),
+            Some(value) => {
+                for (name, host) in self.object(value, "hosts").into_iter().flatten() {
+                    hosts.extend(self.host(name, host, region.as_deref()));
+                }
+            }
+        }
+        hosts.sort_by(|a, b| a.name.cmp(&b.name));
+        let group_vars = self.group_vars(top.get("group_vars"));
+        self.unique_ids(&hosts);
+        self.names_apart(&hosts, &group_vars);
+        Some(Inventory::new(hosts, all_vars, group_vars))
+    }
+
+    fn host(&mut self, name: &str, value: &Value, region: Option<&str>) -> Option<Host> {
+        let what = format!("host `{}`", shown(name));
+        if !is_host_name(name) {
+            self.problem(format!(
+                "{what} is no usable host name: letters, digits, `.`, `_` and `-` inside, and not `all`, `ungrouped` or `localhost`"
+            ));
+        }
+        let host = self.object(value, &what)?;
+        self.known(host, &["instance_id", "private_ip", "public_ip", "groups", "vars"], &what);
+        let id = match host.get("instance_id") {
+            Some(Value::String(id)) if is_instance_id(id) => Some(id.clone()),
+            None | Some(Value::Null) => {
+                self.problem(format!("{what} has no instance_id"));
+                None
+            }
+            Some(Value::String(id)) if id.is_empty() => {
+                self.problem(format!("{what} has no instance_id"));
+                None
+            }
+            Some(other) => {
+                self.problem(format!(
+                    "{what} has the instance_id {}, which EC2 does not give",
+                    shown(&other.to_string())
+                ));
+                None
+            }
+        };
+        let private_ip = self.address(host, "private_ip", &what);
+        if private_ip.is_none()
+            && !self.problems.iter().any(|problem| problem.contains("private_ip"))
+        {
+            self.problem(format!("{what} has no private_ip"));
+        }
+        let public_ip = self.address(host, "public_ip", &what);
+        let groups = self.groups(host.get("groups"), &what);
+        let mut vars = self.vars(host.get("vars"), &format!("vars of {what}"), &WRITTEN);
+        let mut write = |key: &str, value: Option<&str>| {
+            if let Some(value) = value {
+                vars.insert(key.to_owned(), json!(value));
+            }
+        };
+        write("ansible_connection", Some(CONNECTION));
+        write("ansible_host", id.as_deref());
+        write("ansible_aws_ssm_instance_id", id.as_deref());
+        write("ansible_aws_ssm_region", region);
+        write(INSTANCE_ID, id.as_deref());
+        write(PRIVATE_IP, private_ip.as_deref());
+        write(PUBLIC_IP, public_ip.as_deref());
+        vars.sort_keys();
+        Some(Host {
+            name: name.to_owned(),
+            instance_id: id,
+            region: region.map(str::to_owned),
+            private_ip,
+            public_ip,
+            groups,
+            vars,
+        })
+    }
+
+    fn address(&mut self, host: &Map<String, Value>, key: &str, what: &str) -> Option<String> {
+        match host.get(key) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) if text.is_empty() => None,
+            Some(Value::String(text)) if text.parse::<std::net::IpAddr>().is_ok() => {
+                Some(text.clone())
+            }
+            Some(other) => {
+                self.problem(format!(
+                    "{key} of {what} is {}, not an address",
+                    shown(&other.to_string())
+                ));
+                None
+            }
+        }
+    }
+
+    fn groups(&mut self, value: Option<&Value>, what: &str) -> Vec<String> {
+        let names = match value {
+            None | Some(Value::Null) => return Vec::new(),
+            Some(Value::Array(names)) => names,
+            Some(_) => {
+                self.problem(format!("groups of {what} is not a list"));
+                return Vec::new();
+            }
+        };
+        let mut groups = BTreeSet::new();
+        for name in names {
+            match name.as_str() {
+                Some(name) => groups.extend(self.group(name)),
+                None => self.problem(format!(
+                    "groups of {what} holds {}, not a name",
+                    shown(&name.to_string())
+                )),
+            }
+        }
+        groups.into_iter().collect()
+    }
+
+    /// The name as Ansible allows it; the rename is remembered.
+    fn group(&mut self, name: &str) -> Option<String> {
+        if matches!(name, "all" | "ungrouped") {
+            self.problem(format!(
+                "the group `{name}` is Ansible's own: variables for all hosts belong into vars"
+            ));
+            return None;
+        }
+        if !name.chars().any(|c| c.is_ascii_alphanumeric()) {
+            self.problem(format!("`{}` is no group name", shown(name)));
+            return None;
+        }
+        let valid = valid_group_name(name);
+        let origin = self.origins.entry(valid.clone()).or_insert_with(|| name.to_owned()).clone();
+        if origin != name {
+            self.problem(format!(
+                "the groups `{}` and `{}` would both become `{valid}`",
+                shown(&origin),
+                shown(name)
+            ));
+        }
+        if valid != name {
+            self.renamed.insert(name.to_owned(), valid.clone());
+        }
+        Some(valid)
+    }
+
+    fn group_vars(&mut self, value: Option<&Value>) -> BTreeMap<String, Map<String, Value>> {
+        let Some(value) = value.filter(|value| !value.is_null()) else { return BTreeMap::new() };
+        let mut out = BTreeMap::new();
+        for (name, vars) in self.object(value, "group_vars").into_iter().flatten() {
+            let mut vars =
+                self.vars(Some(vars), &format!("group_vars of `{}`", shown(name)), &WRITTEN);
+            vars.sort_keys();
+            if let Some(name) = self.group(name) {
+                out.insert(name, vars);
+            }
+        }
+        out
+    }
+
+    fn vars(&mut self, value: Option<&Value>, what: &str, written: &[&str]) -> Map<String, Value> {
+        let Some(value) = value.filter(|value| !value.is_null()) else { return Map::new() };
+        let mut out = Map::new();
+        for (name, value) in self.object(value, what).into_iter().flatten() {
+            if !is_identifier(name) || RESERVED_VARIABLES.contains(&name.as_str()) {
+                self.problem(format!(
+                    "`{}` in {what} cannot name an Ansible variable",
+                    shown(name)
+                ));
+            } else if written.contains(&name.as_str()) {
+                self.problem(format!("`{name}` in {what} is written by tf-to-inventory itself"));
+            } else {
+                out.insert(name.clone(), self.value(value, &format!("`{name}` in {what}")));
+            }
+        }
+        out
+    }
+
+    /// A variable's value with every string marked that Ansible would evaluate.
+    fn value(&mut self, value: &Value, what: &str) -> Value {
+        match value {
+            Value::String(text) => unsafe_text(text),
+            Value::Array(items) => items.iter().map(|item| self.value(item, what)).collect(),
+            Value::Object(members) => {
+                let mut out = Map::new();
+                for (key, value) in members {
+                    // Ansible's JSON readers give such members a meaning of their own.
+                    if key.starts_with("__ansible_") || is_template(key) {
+                        self.problem(format!(
+                            "{what} holds the member `{}`, which Ansible would interpret",
+                            shown(key)
+                        ));
+                    }
+                    out.insert(key.clone(), self.value(value, what));
+                }
+                Value::Object(out)
+            }
+            other => other.clone(),
+        }
+    }
+
+    fn scaling_groups(&mut self, value: Option<&Value>) {
+        let Some(value) = value.filter(|value| !value.is_null()) else { return };
+        let names: Vec<String> = self
+            .object(value, "scaling_groups")
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| format!("`{}`", shown(name)))
+            .collect();
+        if !names.is_empty() {
+            self.problem(format!(
+                "scaling_groups has {}: this version of tf-to-inventory does not look up their hosts, and leaves none out silently",
+                names.join(", ")
+            ));
+        }
+    }
+
+    fn unique_ids(&mut self, hosts: &[Host]) {
+        let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+        for host in hosts {
+            let Some(id) = &host.instance_id else { continue };
+            if let Some(first) = seen.insert(id, &host.name) {
+                self.problem(format!(
+                    "hosts `{first}` and `{}` have the same instance_id `{id}`",
+                    host.name
+                ));
+            }
+        }
+    }
+
+    fn names_apart(&mut self, hosts: &[Host], group_vars: &BTreeMap<String, Map<String, Value>>) {
+        let groups: BTreeSet<&String> =
+            hosts.iter().flat_map(|host| &host.groups).chain(group_vars.keys()).collect();
+        for host in hosts.iter().filter(|host| groups.contains(&host.name)) {
+            self.problem(format!("`{}` names both a host and a group", host.name));
+        }
+    }
+
+    fn text(&mut self, top: &Map<String, Value>, key: &str, what: &str) -> Option<String> {
+        match top.get(key) {
+            Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
+            None | Some(Value::Null | Value::String(_)) => {
+                self.problem(format!("{what} is missing"));
+                None
+            }
+            Some(_) => {
+                self.problem(format!("{what} is not a string"));
+                None
+            }
+        }
+    }
+
+    fn known(&mut self, object: &Map<String, Value>, keys: &[&str], what: &str) {
+        for key in object.keys().filter(|key| !keys.contains(&key.as_str())) {
+            self.problem(format!("{what} has the unknown member `{}`", shown(key)));
+        }
+    }
+
+    fn object<'v>(&mut self, value: &'v Value, what: &str) -> Option<&'v Map<String, Value>> {
+        if !value.is_object() {
+            self.problem(format!("{what} is not an object"));
+        }
+        value.as_object()
+    }
+}
+
+/// Text from outside for a message: short, and without what ends the message's quotes or line.
+fn shown(text: &str) -> String {
+    text.chars().take(60).map(|c| if c.is_control() || c == '`' { '?' } else { c }).collect()
+}
+
+fn is_template(text: &str) -> bool {
+    ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark))
+}
+
+fn unsafe_text(text: &str) -> Value {
+    if is_template(text) { json!({ UNSAFE: text }) } else { json!(text) }
+}
+
+fn is_identifier(name: &str) -> bool {
+    name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !name.is_empty()
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+}
+
+/// Every other character becomes `_`, and a leading digit gets one before it
+/// (<https://docs.ansible.com/ansible/latest/inventory_guide/intro_inventory.html>: names follow variable names).
+fn valid_group_name(name: &str) -> String {
+    let mut valid: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    if valid.starts_with(|c: char| c.is_ascii_digit()) {
+        valid.insert(0, '_');
+    }
+    valid
+}
+
+/// Names without the characters that Ansible expands (`[1:3]`), splits (`:22`) or takes for a pattern.
+fn is_host_name(name: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    name.chars().all(inner)
+        && edge(name.chars().next())
+        && edge(name.chars().next_back())
+        && !matches!(name, "all" | "ungrouped" | "localhost")
+}
+
+/// 8 hexadecimal digits, since 2016 17; `mi-` for managed nodes outside EC2.
+fn is_instance_id(id: &str) -> bool {
+    id.strip_prefix("i-").or_else(|| id.strip_prefix("mi-")).is_some_and(|digits| {
+        matches!(digits.len(), 8 | 17) && digits.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Value {
+        json!({
+            "version": 1, "project": "p", "environment": "dev", "region": "us-east-1",
+            "hosts": {
+                "sip-2": {"instance_id": "i-0123456789abcdef1", "private_ip": "10.0.0.2", "public_ip": null, "groups": ["sip"], "vars": {}},
+                "sip-1": {"instance_id": "i-0123456789abcdef0", "private_ip": "10.0.0.1", "public_ip": "203.0.113.1",
+                          "groups": ["uc-engine", "sip"], "vars": {"motd": "{{ lookup('pipe', 'id') }}"}},
+            },
+            "scaling_groups": {}, "vars": {"b": [1, "{% x %}"], "a": null}, "group_vars": {"sip": {"port": 5060}},
+        })
+    }
+
+    fn refused(change: impl FnOnce(&mut Value), expected: &[&str]) {
+        let mut value = sample();
+        change(&mut value);
+        assert_eq!(convert(&value).unwrap_err(), expected);
+    }
+
+    #[test]
+    fn hosts_are_reached_through_systems_manager_and_sorted() {
+        let Converted { inventory, renamed } = convert(&sample()).unwrap();
+        let names: Vec<_> = inventory.hosts().iter().map(|host| host.name.as_str()).collect();
+        assert_eq!(names, ["sip-1", "sip-2"]);
+        let host = &inventory.hosts()[0];
+        assert_eq!(host.groups, ["sip", "uc_engine"]);
+        assert_eq!(renamed, BTreeMap::from([("uc-engine".to_owned(), "uc_engine".to_owned())]));
+        assert_eq!(
+            Value::Object(host.vars.clone()),
+            json!({
+                "ansible_aws_ssm_instance_id": "i-0123456789abcdef0", "ansible_aws_ssm_region": "us-east-1",
+                "ansible_connection": "amazon.aws.aws_ssm", "ansible_host": "i-0123456789abcdef0",
+                "instance_id": "i-0123456789abcdef0", "motd": {"__ansible_unsafe": "{{ lookup('pipe', 'id') }}"},
+                "private_ip": "10.0.0.1", "public_ip": "203.0.113.1",
+            })
+        );
+        assert!(!inventory.hosts()[1].vars.contains_key("public_ip"));
+        assert_eq!(
+            Value::Object(inventory.all_vars().clone()),
+            json!({"a": null, "b": [1, {"__ansible_unsafe": "{% x %}"}], "deploy_environment": "dev",
+                "deploy_project": "p", "deploy_region": "us-east-1"})
+        );
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_named_at_once() {
+        refused(
+            |value| {
+                value["hosts"]["sip-1"]["instance_id"] = Value::Null;
+                value["hosts"]["sip-2"]["instance_id"] = json!("i-xyz");
+                value["surprise"] = json!(1);
+            },
+            &[
+                "the output has the unknown member `surprise`",
+                "host `sip-2` has the instance_id \"i-xyz\", which EC2 does not give",
+                "host `sip-1` has no instance_id",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_would_be_lost_or_misread_is_refused() {
+        refused(|value| value["version"] = json!(2), &["version is 2; this tool knows version 1"]);
+        refused(|value| *value = json!([]), &["the output is not an object"]);
+        refused(
+            |value| value["scaling_groups"] = json!({"web": {"name": "x"}}),
+            &[
+                "scaling_groups has `web`: this version of tf-to-inventory does not look up their hosts, and leaves none out silently",
+            ],
+        );
+        refused(
+            |value| value["hosts"]["sip-2"]["instance_id"] = json!("i-0123456789abcdef0"),
+            &["hosts `sip-1` and `sip-2` have the same instance_id `i-0123456789abcdef0`"],
+        );
+        refused(
+            |value| value["hosts"]["sip-1"]["groups"] = json!(["uc-engine", "uc_engine"]),
+            &["the groups `uc-engine` and `uc_engine` would both become `uc_engine`"],
+        );
+        refused(
+            |value| value["group_vars"] = json!({"all": {"x": 1}}),
+            &["the group `all` is Ansible's own: variables for all hosts belong into vars"],
+        );
+        refused(
+            |value| value["vars"] = json!({"environment": "dev", "a-b": 1, "deploy_region": "x", "x": {"__ansible_vault": "y"}}),
+            &[
+                "`environment` in vars cannot name an Ansible variable",
+                "`a-b` in vars cannot name an Ansible variable",
+                "`deploy_region` in vars is written by tf-to-inventory itself",
+                "`x` in vars holds the member `__ansible_vault`, which Ansible would interpret",
+            ],
+        );
+        refused(
+            |value| value["hosts"]["a[1:3]"] = value["hosts"]["sip-1"].take(),
+            &[
+                "host `sip-1` is not an object",
+                "host `a[1:3]` is no usable host name: letters, digits, `.`, `_` and `-` inside, and not `all`, `ungrouped` or `localhost`",
+            ],
+        );
+        refused(
+            |value| {
+                let host = value["hosts"]["sip-2"].clone();
+                value["hosts"] = json!({"sip": host});
+            },
+            &["`sip` names both a host and a group"],
+        );
+    }
+
+    #[test]
+    fn group_names_become_identifiers() {
+        let check = |name: &str, expected: &str| assert_eq!(valid_group_name(name), expected);
+        check("sip", "sip");
+        check("uc-engine", "uc_engine");
+        check("1st floor", "_1st_floor");
+        check("é", "_");
+    }
+}

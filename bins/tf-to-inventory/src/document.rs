@@ -1,0 +1,444 @@
+//! What kind of Terraform document a text is, and its output `inventory`.
+//!
+//! Only the few members that tell the kinds apart and the one output are kept: everything else, which can be large and
+//! can hold secrets, is skipped while reading. Shapes: <https://developer.hashicorp.com/terraform/internals/json-format>
+//! and `internal/states/statefile/version4.go` of Terraform.
+
+use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+use std::fmt;
+
+/// The output that this tool reads.
+pub(crate) const OUTPUT: &str = "inventory";
+
+/// Why a document gives no inventory.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says what it means")]
+pub enum Fault {
+    #[error("is empty")]
+    Empty,
+    #[error("is an HTML page, not JSON")]
+    Html,
+    #[error("is UTF-16 text, not UTF-8")]
+    Utf16,
+    #[error("is not JSON: it starts with `{start}`")]
+    Text { start: String },
+    #[error("is cut off: the JSON ends at byte {offset} before it is complete")]
+    Truncated { offset: usize },
+    #[error("is not JSON at byte {offset} (line {line}, column {column})")]
+    Json { offset: usize, line: usize, column: usize, source: serde_json::Error },
+    #[error("is JSON but no object, so neither outputs nor a state")]
+    NotObject,
+    #[error("is a plan: it says what would be, not what is")]
+    Plan,
+    #[error("is a state encrypted by OpenTofu")]
+    Encrypted,
+    #[error("is Terraform's pointer to a `{backend}` backend, not a state")]
+    BackendPointer { backend: String },
+    #[error("is a state of format {version}, which only old versions of Terraform read")]
+    OldState { version: u64 },
+    #[error("is a state of format {version}; this tool knows format 4")]
+    NewerState { version: u64 },
+    #[error("has format_version {version}; this tool knows major version 1")]
+    ShowVersion { version: String },
+    #[error("holds no outputs at all")]
+    NoOutputs,
+    #[error("has no output `inventory`{}", .names.as_ref().map(|names| format!(", only {names}")).unwrap_or_default())]
+    NoInventory { names: Option<String> },
+    #[error("marks the output `inventory` as sensitive")]
+    Sensitive,
+    #[error("is the bare value of one output, without its name and sensitivity")]
+    BareValue,
+    #[error("is an Ansible inventory already")]
+    Inventory,
+    #[error("is no document of Terraform: its members are {keys}")]
+    Unknown { keys: String },
+}
+
+impl Fault {
+    /// What to do next.
+    pub fn hint(&self) -> String {
+        let text = match self {
+            Self::Empty | Self::Truncated { .. } => {
+                "write it again: `terraform output -json > outputs.json`; a pipe that broke leaves such a file"
+            }
+            Self::Html => {
+                "what was downloaded is an error or login page: check the address and the credentials"
+            }
+            Self::Utf16 => {
+                "write it as UTF-8; in PowerShell `terraform output -json | Out-File -Encoding utf8`"
+            }
+            Self::Text { start } if start.starts_with("[command]") || start.starts_with("::") => {
+                "setup-terraform's wrapper adds lines to stdout: set `terraform_wrapper: false`"
+            }
+            Self::Text { .. } | Self::Json { .. } | Self::NotObject | Self::Unknown { .. } => {
+                "give the file that `terraform output -json` wrote"
+            }
+            Self::Plan => "apply it first, then give `terraform output -json`",
+            Self::Encrypted => "let OpenTofu decrypt it: `tofu output -json`",
+            Self::BackendPointer { .. } => {
+                "`.terraform/terraform.tfstate` holds no resources: give `terraform output -json`, or `terraform state pull`"
+            }
+            Self::OldState { .. } => {
+                "let a newer Terraform upgrade it: `terraform apply -refresh-only`"
+            }
+            Self::NewerState { .. } | Self::ShowVersion { .. } => {
+                "give `terraform output -json`, or use a newer version of this tool"
+            }
+            Self::NoOutputs => {
+                "was the environment applied? `terraform apply`, then `terraform output -json`"
+            }
+            Self::NoInventory { .. } => {
+                "add the output `inventory` of docs/contracts/inventory-output.schema.json to the root module and apply"
+            }
+            Self::Sensitive => {
+                "an inventory holds no secrets: pass ARNs instead, and remove `sensitive = true` from the output"
+            }
+            Self::BareValue => "give `terraform output -json` without the name of an output",
+            Self::Inventory => "use it as it is: `--inventory FILE`",
+        };
+        text.to_owned()
+    }
+}
+
+/// The value of the output `inventory` in a document of any kind that Terraform writes.
+///
+/// # Errors
+/// [`Fault`] names the kind of document that it is instead.
+pub fn inventory_value(bytes: &[u8]) -> Result<Value, Fault> {
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return Err(Fault::Utf16);
+    }
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let Some(first) = bytes.iter().position(|byte| !byte.is_ascii_whitespace()) else {
+        return Err(Fault::Empty);
+    };
+    match bytes[first] {
+        b'<' => return Err(Fault::Html),
+        b'{' => {}
+        _ => return Err(not_an_object(bytes, first)),
+    }
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let document = Seed(&[]).deserialize(&mut reader).map_err(|error| json_fault(bytes, error))?;
+    reader.end().map_err(|error| json_fault(bytes, error))?;
+    choose(document)
+}
+
+fn not_an_object(bytes: &[u8], first: usize) -> Fault {
+    if serde_json::from_slice::<IgnoredAny>(bytes).is_ok() {
+        return Fault::NotObject;
+    }
+    let line = bytes[first..].split(|byte| *byte == b'\n').next().unwrap_or_default();
+    Fault::Text { start: String::from_utf8_lossy(line).trim().chars().take(60).collect() }
+}
+
+fn json_fault(bytes: &[u8], error: serde_json::Error) -> Fault {
+    if error.is_eof() {
+        return Fault::Truncated { offset: bytes.len() };
+    }
+    let (line, column) = (error.line(), error.column());
+    let line_start: usize = bytes
+        .split_inclusive(|byte| *byte == b'\n')
+        .take(line.saturating_sub(1))
+        .map(<[u8]>::len)
+        .sum();
+    Fault::Json { offset: line_start + column.saturating_sub(1), line, column, source: error }
+}
+
+fn choose(document: Member) -> Result<Value, Fault> {
+    if document.keys.is_empty() {
+        return Err(Fault::NoOutputs);
+    }
+    if document.children.iter().all(|(_, member)| member.is_output()) {
+        return from_outputs(document);
+    }
+    let (version, has) = (document.number("version"), |key| document.child(key).is_some());
+    if let Some(Value::String(format)) =
+        document.child("format_version").map(|member| &member.scalar)
+    {
+        if has("planned_values") || has("resource_changes") {
+            return Err(Fault::Plan);
+        }
+        if format.split('.').next() != Some("1") {
+            return Err(Fault::ShowVersion { version: format.clone() });
+        }
+        let outputs = document.into_child("values").and_then(|values| values.into_child("outputs"));
+        return outputs.ok_or(Fault::NoOutputs).and_then(from_outputs);
+    }
+    if has("encrypted_data") && (has("encryption_version") || has("meta")) {
+        return Err(Fault::Encrypted);
+    }
+    if let (Some(_), Some(backend)) = (version, document.child("backend")) {
+        let name = backend.child("type").and_then(|kind| kind.scalar.as_str()).unwrap_or("remote");
+        return Err(Fault::BackendPointer { backend: name.to_owned() });
+    }
+    match version {
+        Some(version) if has("lineage") || has("serial") || has("terraform_version") => {
+            match version {
+                4 => document.into_child("outputs").ok_or(Fault::NoOutputs).and_then(from_outputs),
+                0..4 => Err(Fault::OldState { version }),
+                _ => Err(Fault::NewerState { version }),
+            }
+        }
+        Some(_) if has("hosts") && has("project") => Err(Fault::BareValue),
+        _ if has("all") => Err(Fault::Inventory),
+        _ => Err(Fault::Unknown { keys: list(&document.keys) }),
+    }
+}
+
+fn from_outputs(outputs: Member) -> Result<Value, Fault> {
+    if outputs.keys.is_empty() {
+        return Err(Fault::NoOutputs);
+    }
+    let names = Some(list(&outputs.keys));
+    let output = outputs.into_child(OUTPUT).ok_or(Fault::NoInventory { names })?;
+    if output.sensitive {
+        return Err(Fault::Sensitive);
+    }
+    Ok(output.value.unwrap_or(Value::Null))
+}
+
+/// Names from the document, few of them and short.
+fn list(keys: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let mut names: Vec<String> = keys
+        .iter()
+        .take(SHOWN)
+        .map(|key| format!("`{}`", key.chars().take(40).collect::<String>()))
+        .collect();
+    if keys.len() > SHOWN {
+        names.push(format!("{} more", keys.len() - SHOWN));
+    }
+    names.join(", ")
+}
+
+/// What is kept of one member of the document.
+#[derive(Debug, Default)]
+struct Member {
+    /// Its value when that is no object and no list.
+    scalar: Value,
+    /// The names of its members.
+    keys: Vec<String>,
+    /// The members that were looked into.
+    children: Vec<(String, Member)>,
+    sensitive: bool,
+    /// The value of the output, kept for [`OUTPUT`] alone.
+    value: Option<Value>,
+}
+
+impl Member {
+    fn child(&self, name: &str) -> Option<&Self> {
+        self.children.iter().find(|(key, _)| key == name).map(|(_, member)| member)
+    }
+
+    fn into_child(self, name: &str) -> Option<Self> {
+        self.children.into_iter().find(|(key, _)| key == name).map(|(_, member)| member)
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.child(name)?.scalar.as_u64()
+    }
+
+    /// As `terraform output -json` writes each of them.
+    fn is_output(&self) -> bool {
+        let has = |name: &str| self.keys.iter().any(|key| key == name);
+        has("sensitive") && has("value")
+    }
+}
+
+/// Reads one member at a path from the document's root.
+struct Seed<'a>(&'a [&'a str]);
+
+impl Seed<'_> {
+    /// Whether the member `key` of this one is looked into.
+    fn enters(&self, key: &str) -> bool {
+        match self.0 {
+            [] => true,
+            ["outputs"] | ["values", "outputs"] => key == OUTPUT,
+            ["values"] => key == "outputs",
+            ["backend"] => key == "type",
+            _ => false,
+        }
+    }
+
+    fn keeps_value(&self) -> bool {
+        matches!(self.0, [OUTPUT] | ["outputs", OUTPUT] | ["values", "outputs", OUTPUT])
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
+    type Value = Member;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Member, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed<'_> {
+    type Value = Member;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Member, A::Error> {
+        let mut member = Member::default();
+        while let Some(key) = map.next_key::<String>()? {
+            if self.enters(&key) {
+                let mut path = self.0.to_vec();
+                path.push(&key);
+                let child = map.next_value_seed(Seed(&path))?;
+                if member.keys.contains(&key) {
+                    return Err(A::Error::custom(format_args!("`{key}` appears twice")));
+                }
+                member.children.push((key.clone(), child));
+            } else if key == "value" && self.keeps_value() {
+                member.value = Some(map.next_value()?);
+            } else if key == "sensitive" {
+                // Anything but `false` is taken for sensitive.
+                member.sensitive = map.next_value::<Value>()? != Value::Bool(false);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+            member.keys.push(key);
+        }
+        Ok(member)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Member, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Member::default())
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Member, E> {
+        Ok(Member { scalar: value.into(), ..Member::default() })
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Member, E> {
+        Ok(Member { scalar: value.into(), ..Member::default() })
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Member, E> {
+        Ok(Member { scalar: value.into(), ..Member::default() })
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Member, E> {
+        Ok(Member { scalar: value.into(), ..Member::default() })
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Member, E> {
+        Ok(Member { scalar: value.into(), ..Member::default() })
+    }
+
+    fn visit_unit<E>(self) -> Result<Member, E> {
+        Ok(Member::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::inventory_value;
+
+    fn refused(text: &str, expected: &str) {
+        let fault = inventory_value(text.as_bytes()).unwrap_err();
+        assert_eq!(fault.to_string(), expected, "{text}");
+        assert!(!fault.hint().is_empty());
+    }
+
+    fn accepted(text: &str) {
+        assert_eq!(
+            inventory_value(text.as_bytes()).unwrap(),
+            serde_json::json!({"version": 1}),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn every_kind_that_holds_the_output_is_read() {
+        let output =
+            r#""inventory": {"sensitive": false, "type": "dynamic", "value": {"version": 1}}"#;
+        accepted(&format!("{{{output}}}"));
+        accepted(&format!(
+            "\u{feff}\n {{{output}, \"version\": {{\"sensitive\": true, \"type\": 1, \"value\": 4}}}}"
+        ));
+        accepted(&format!(
+            r#"{{"format_version": "1.0", "terraform_version": "1.11.4", "values": {{"outputs": {{{output}}},
+                "root_module": {{"resources": [{{"values": {{"a": [1, 2.5, -3, null]}}}}]}}}}}}"#
+        ));
+        accepted(
+            r#"{"version": 4, "terraform_version": "1.11.4", "serial": 3, "lineage": "x", "resources": [],
+                "outputs": {"inventory": {"value": {"version": 1}, "type": "dynamic"}}}"#,
+        );
+    }
+
+    #[test]
+    fn every_other_kind_is_called_by_its_name() {
+        refused("", "is empty");
+        refused("\u{feff} \n", "is empty");
+        refused("<!DOCTYPE html><html>", "is an HTML page, not JSON");
+        refused(
+            "[command]/usr/bin/terraform output\n{}",
+            "is not JSON: it starts with `[command]/usr/bin/terraform output`",
+        );
+        refused("[1, 2]", "is JSON but no object, so neither outputs nor a state");
+        refused(
+            r#"{"inventory": {"sens"#,
+            "is cut off: the JSON ends at byte 20 before it is complete",
+        );
+        refused("{\n \"a\" 1}", "is not JSON at byte 7 (line 2, column 6)");
+        refused("{} {}", "is not JSON at byte 3 (line 1, column 4)");
+        refused("{}", "holds no outputs at all");
+        refused(
+            r#"{"vpc": {"sensitive": false, "type": "string", "value": "x"}}"#,
+            "has no output `inventory`, only `vpc`",
+        );
+        refused(r#"{"format_version": "1.0"}"#, "holds no outputs at all");
+        refused(
+            r#"{"format_version": "2.0", "values": {}}"#,
+            "has format_version 2.0; this tool knows major version 1",
+        );
+        refused(
+            r#"{"format_version": "1.2", "planned_values": {}}"#,
+            "is a plan: it says what would be, not what is",
+        );
+        refused(
+            r#"{"encrypted_data": "x", "encryption_version": "v0", "meta": {}}"#,
+            "is a state encrypted by OpenTofu",
+        );
+        refused(
+            r#"{"version": 3, "serial": 1, "backend": {"type": "s3", "config": {}}}"#,
+            "is Terraform's pointer to a `s3` backend, not a state",
+        );
+        refused(
+            r#"{"version": 3, "serial": 1, "modules": []}"#,
+            "is a state of format 3, which only old versions of Terraform read",
+        );
+        refused(
+            r#"{"version": 5, "lineage": "x"}"#,
+            "is a state of format 5; this tool knows format 4",
+        );
+        refused(r#"{"version": 4, "lineage": "x", "outputs": {}}"#, "holds no outputs at all");
+        refused(
+            r#"{"version": 1, "project": "p", "hosts": {}}"#,
+            "is the bare value of one output, without its name and sensitivity",
+        );
+        refused(r#"{"all": {}}"#, "is an Ansible inventory already");
+        refused(r#"{"a": 1, "b": 2}"#, "is no document of Terraform: its members are `a`, `b`");
+        assert_eq!(
+            inventory_value(b"\xff\xfe{\0}\0").unwrap_err().to_string(),
+            "is UTF-16 text, not UTF-8"
+        );
+    }
+
+    #[test]
+    fn a_sensitive_output_is_never_read() {
+        refused(
+            r#"{"inventory": {"sensitive": true, "type": "string", "value": "canary"}}"#,
+            "marks the output `inventory` as sensitive",
+        );
+        refused(
+            r#"{"version": 4, "serial": 1, "outputs": {"inventory": {"value": "canary", "sensitive": true}}}"#,
+            "marks the output `inventory` as sensitive",
+        );
+    }
+}
