@@ -1,0 +1,106 @@
+//! `ansible-inventory` reads all three forms and sees the same in them.
+
+use crate::{BINARY, fixture, tool};
+use deploy_testkit::Tool;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// On PATH, or in the folder of Python tools that `scripts/test.sh` makes.
+#[expect(clippy::disallowed_methods, reason = "a test looks for a program as a shell does")]
+fn ansible_inventory() -> PathBuf {
+    let venv = std::env::var_os("DEPLOY_VENV").map(|venv| Path::new(&venv).join("bin"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(venv)
+        .map(|folder| folder.join("ansible-inventory"))
+        .find(|program| program.is_file())
+        .expect("ansible-inventory is on PATH or in $DEPLOY_VENV/bin; scripts/test.sh installs it, or: pip install ansible-core")
+}
+
+/// What Ansible makes of an inventory, with the same answer for every run.
+fn seen_by_ansible(inventory: &Path, source: Option<&Path>) -> Value {
+    let mut ansible = Tool::new(ansible_inventory())
+        .env("LC_ALL", "C.UTF-8")
+        .env("ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED", "1")
+        .args([Path::new("-i"), inventory, Path::new("--list")]);
+    if let Some(source) = source {
+        ansible = ansible.env("TF_TO_INVENTORY_SOURCE", source);
+    }
+    let outcome = ansible.run();
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert_eq!(outcome.stderr, "", "Ansible has nothing to complain about");
+    let mut value: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    // Ansible does not promise an order of groups and hosts.
+    for group in value.as_object_mut().unwrap().values_mut() {
+        for list in group.as_object_mut().unwrap().values_mut().filter_map(Value::as_array_mut) {
+            list.sort_by_key(Value::to_string);
+        }
+    }
+    value
+}
+
+fn written(folder: &Path, format: &str) -> PathBuf {
+    let path = folder.join(format!("inventory.{format}"));
+    let outcome = tool()
+        .args([&fixture("outputs.json"), Path::new("--output"), &path])
+        .args(["--output-format", format])
+        .run();
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    path
+}
+
+#[test]
+fn json_yaml_and_script_are_equal_to_ansible() {
+    let folder = tempfile::tempdir().unwrap();
+    let json_path = written(folder.path(), "json");
+    let json = seen_by_ansible(&json_path, None);
+    let yaml = seen_by_ansible(&written(folder.path(), "yaml"), None);
+    let script = seen_by_ansible(Path::new(BINARY), Some(&fixture("outputs.json")));
+    assert_eq!(json, yaml);
+    assert_eq!(json, script);
+
+    assert_eq!(json["sip"]["hosts"], json!(["sip-1", "sip-2"]));
+    assert_eq!(json["uc_engine"]["hosts"], json!(["sip-1"]));
+    assert_eq!(json["ungrouped"]["hosts"], json!(["alone-1"]));
+    let host = &json["_meta"]["hostvars"]["sip-1"];
+    assert_eq!(host["ansible_host"], "i-0123456789abcdef1");
+    assert_eq!(host["sip_port"], 5060);
+    assert_eq!(host["numbers"], json!([1, 2.5, 1e16, 1.5e-7, -3, 12_345_678_901_234_567_890_u64]));
+    assert_eq!(host["odd"], "a: b # c \u{85} \u{2028} 'quoted' \"twice\" \\ \t é 🎺");
+    // Another reader than Ansible sees the same hosts.
+    let text = fs::read_to_string(json_path).unwrap();
+    let names: Vec<String> = deploy_inventory::Inventory::parse(&text)
+        .unwrap()
+        .hosts()
+        .iter()
+        .map(|host| host.name.clone())
+        .collect();
+    assert_eq!(names, ["alone-1", "sip-1", "sip-2"]);
+}
+
+/// `{{ 6 * 7 }}` in an output stays text when a task prints it.
+#[test]
+fn ansible_never_evaluates_text_from_outside() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = ansible_inventory().with_file_name("ansible");
+    let script = PathBuf::from(BINARY);
+    for inventory in [written(folder.path(), "json"), written(folder.path(), "yaml"), script] {
+        let outcome = Tool::new(&program)
+            .env("LC_ALL", "C.UTF-8")
+            .env("TF_TO_INVENTORY_SOURCE", fixture("outputs.json"))
+            .args([Path::new("sip-1"), Path::new("-i"), &inventory])
+            .args([
+                "-e",
+                "ansible_connection=local",
+                "-m",
+                "debug",
+                "-a",
+                "msg='{{ motd }}|{{ deep.text }}|{{ words[8] }}'",
+            ])
+            .run();
+        assert_eq!(outcome.code, 0, "{}{}", outcome.stdout, outcome.stderr);
+        let expected = r#""msg": "{{ 6 * 7 }}|{# hidden #}|{% raw %}""#;
+        assert!(outcome.stdout.contains(expected), "{}: {}", inventory.display(), outcome.stdout);
+    }
+}
