@@ -1,0 +1,272 @@
+//! The command line; the only place that reads the tool's environment variables.
+
+use std::path::PathBuf;
+
+use deploy_cli::CommonArgs;
+
+use crate::error::Error;
+use crate::place::Place;
+
+/// The rehearsal cloud: an AWS endpoint on this machine whose instances really boot.
+#[derive(Debug, clap::Parser)]
+#[command(name = "local-cloud", version, about, max_term_width = 100)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Start the rehearsal cloud and print the environment to reach it, for `eval`.
+    Up(UpArgs),
+    /// Remove it: hosts, networks, processes and state, also after a crash. Caches stay.
+    Down(DownArgs),
+    /// Show what runs.
+    Status(StatusArgs),
+    /// Show a host's console.
+    Logs(LogsArgs),
+    /// Run a command on a host, as root, and end with its exit status.
+    Exec(ExecArgs),
+    /// The daemon itself; `up` starts it.
+    #[command(hide = true)]
+    Serve(ServeArgs),
+}
+
+impl Command {
+    /// The flags that every command has.
+    pub fn common(&self) -> &CommonArgs {
+        match self {
+            Self::Up(args) => &args.common,
+            Self::Down(args) => &args.common,
+            Self::Status(args) => &args.common,
+            Self::Logs(args) => &args.common,
+            Self::Exec(args) => &args.common,
+            Self::Serve(args) => &args.common,
+        }
+    }
+
+    /// The folders that every command needs.
+    pub fn folders(&self) -> &Folders {
+        match self {
+            Self::Up(args) => &args.folders,
+            Self::Down(args) => &args.folders,
+            Self::Status(args) => &args.folders,
+            Self::Logs(args) => &args.folders,
+            Self::Exec(args) => &args.folders,
+            Self::Serve(args) => &args.folders,
+        }
+    }
+
+    /// `--project`: the name of everything that is made.
+    pub fn project(&self) -> Result<&str, Error> {
+        let name = self.common().project.as_deref().unwrap_or("calldata");
+        if is_project(name) {
+            return Ok(name);
+        }
+        Err(Error::BadInput(format!(
+            "`{name}` cannot name a project: at most 30 lower-case letters, digits and `-`, a letter first"
+        )))
+    }
+}
+
+fn is_project(name: &str) -> bool {
+    name.len() <= 30
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+/// `up`.
+#[derive(Debug, clap::Args)]
+pub struct UpArgs {
+    /// Loopback port of the endpoint.
+    #[arg(long, value_name = "PORT", default_value_t = 4570)]
+    pub port: u16,
+
+    /// Put the rehearsal cloud before this emulator instead of a moto of its own.
+    #[arg(long, value_name = "URL")]
+    pub upstream: Option<String>,
+
+    /// How long everything may take to answer once it was started.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = deploy_cli::parse_duration)]
+    pub timeout: std::time::Duration,
+
+    /// Flags every tool has.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// The base folders.
+    #[command(flatten)]
+    pub folders: Folders,
+}
+
+/// `down`.
+#[derive(Debug, clap::Args)]
+pub struct DownArgs {
+    /// Flags every tool has.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// The base folders.
+    #[command(flatten)]
+    pub folders: Folders,
+}
+
+/// `status`.
+#[derive(Debug, clap::Args)]
+pub struct StatusArgs {
+    /// Flags every tool has.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// The base folders.
+    #[command(flatten)]
+    pub folders: Folders,
+}
+
+/// `logs`.
+#[derive(Debug, clap::Args)]
+pub struct LogsArgs {
+    /// Name or instance id of the host.
+    pub host: String,
+
+    /// Go on as the console goes on.
+    #[arg(long, short)]
+    pub follow: bool,
+
+    /// Flags every tool has.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// The base folders.
+    #[command(flatten)]
+    pub folders: Folders,
+}
+
+/// `exec`.
+#[derive(Debug, clap::Args)]
+pub struct ExecArgs {
+    /// Name or instance id of the host.
+    pub host: String,
+
+    /// The command and its arguments, after `--`.
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub line: Vec<String>,
+
+    /// Flags every tool has.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// The base folders.
+    #[command(flatten)]
+    pub folders: Folders,
+}
+
+/// `serve`.
+#[derive(Debug, clap::Args)]
+pub struct ServeArgs {
+    /// Loopback port of the endpoint.
+    #[arg(long)]
+    pub port: u16,
+
+    /// Docker image of a suite, `suite=image`.
+    #[arg(long = "image", value_name = "SUITE=IMAGE", value_parser = parse_image)]
+    pub images: Vec<(String, String)>,
+
+    /// The engine uses cgroup v2.
+    #[arg(long)]
+    pub unified_cgroup: bool,
+
+    /// Interpreter that has moto.
+    #[arg(long, required_unless_present = "upstream")]
+    pub python: Option<PathBuf>,
+
+    /// Emulator to put it before.
+    #[arg(long)]
+    pub upstream: Option<String>,
+
+    /// Flags every tool has.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// The base folders.
+    #[command(flatten)]
+    pub folders: Folders,
+}
+
+fn parse_image(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .map(|(suite, image)| (suite.to_owned(), image.to_owned()))
+        .ok_or_else(|| "expected SUITE=IMAGE".to_owned())
+}
+
+/// The XDG base folders.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Folders {
+    /// Base folder of state.
+    #[arg(long, env = "XDG_STATE_HOME", hide = true)]
+    pub state_home: Option<PathBuf>,
+
+    /// Base folder of caches.
+    #[arg(long, env = "XDG_CACHE_HOME", hide = true)]
+    pub cache_home: Option<PathBuf>,
+
+    /// Home folder.
+    #[arg(long, env = "HOME", hide = true)]
+    pub home: Option<PathBuf>,
+}
+
+impl Folders {
+    /// The folders of a project. A relative XDG folder counts as unset, as its specification says.
+    pub fn place(&self, project: &str) -> Result<Place, Error> {
+        let base = |xdg: &Option<PathBuf>, below_home: &str| {
+            let set = xdg.clone().filter(|path| path.is_absolute());
+            set.or_else(|| Some(self.home.as_ref()?.join(below_home))).ok_or_else(|| {
+                Error::BadInput("neither HOME nor the XDG base folders are set".into())
+            })
+        };
+        Ok(Place {
+            state: base(&self.state_home, ".local/state")?
+                .join("calldata-foundation/local-cloud")
+                .join(project),
+            cache: base(&self.cache_home, ".cache")?.join("calldata-foundation"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory as _;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_project_name_fits_everything_it_names() {
+        for good in ["calldata", "a", "a-1"] {
+            assert!(is_project(good), "{good}");
+        }
+        for bad in ["", "A", "1a", "a_b", "a/b", "-a", &"a".repeat(31)] {
+            assert!(!is_project(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn folders_follow_the_base_directory_specification() {
+        let folders = Folders {
+            state_home: Some("/s".into()),
+            cache_home: Some("relative".into()),
+            home: Some("/h".into()),
+        };
+        let place = folders.place("p").expect("folders");
+        assert_eq!(place.state, Path::new("/s/calldata-foundation/local-cloud/p"));
+        assert_eq!(place.cache, Path::new("/h/.cache/calldata-foundation"));
+        let nothing = Folders { state_home: None, cache_home: None, home: None };
+        assert!(nothing.place("p").is_err());
+    }
+}

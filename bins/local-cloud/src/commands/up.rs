@@ -1,0 +1,246 @@
+//! `local-cloud up`: looks at the machine, makes what is missing, starts the daemon, waits until it answers.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use deploy_cli::report::Report;
+use deploy_cli::{Context, Done, Exit};
+use tokio::process::{Child, Command};
+
+use super::{ask, down, running};
+use crate::args::UpArgs;
+use crate::docker::{Docker, Engine};
+use crate::ec2::images::CATALOGUE;
+use crate::error::Error;
+use crate::place::{Place, State, make_folder};
+use crate::process::{capture, last_lines};
+use crate::tls::Authority;
+use crate::{DEFAULT_REGION, image, venv};
+
+/// A host with everything installed takes about 2 GiB on disk; images and a little room come on top.
+const FREE_BYTES: u64 = 5 << 30;
+
+/// Starts the rehearsal cloud unless it runs, and prints the environment to reach it.
+pub async fn up(
+    args: &UpArgs,
+    project: &str,
+    place: &Place,
+    ctx: &Context,
+) -> Result<Done, Error> {
+    if let Some(state) = running(place) {
+        ask(&state).await?;
+        ctx.progress().note(&format!("already runs, process {}", state.daemon.pid));
+        return Ok(finished(&state, ctx, "already runs"));
+    }
+    let engine = check_machine(args).await?;
+    make_folder(&place.cache)?;
+    // Two people at once: the second waits and finds the first one's cloud.
+    let lock_path = place.cache.join(format!("local-cloud-{project}.lock"));
+    let lock = File::create(&lock_path)
+        .and_then(|file| file.lock().map(|()| file))
+        .map_err(|source| Error::File { doing: "lock", path: lock_path, source })?;
+    if let Some(state) = running(place) {
+        ask(&state).await?;
+        return Ok(finished(&state, ctx, "already runs"));
+    }
+    if place.state.exists() {
+        ctx.progress().step("removing what an earlier one left behind");
+    }
+    down::remove(project, place).await?;
+
+    let authority = Authority::open(&place.authority())?;
+    let mut serve = vec![
+        "serve".to_owned(),
+        format!("--port={}", args.port),
+        format!("--project={project}"),
+        format!("--region={}", ctx.region().unwrap_or(DEFAULT_REGION)),
+    ];
+    match &args.upstream {
+        Some(url) => serve.push(format!("--upstream={url}")),
+        None => {
+            let python = venv::ensure(&place.venv(), ctx.progress()).await?;
+            serve.push(format!("--python={}", python.display()));
+        }
+    }
+    for ami in CATALOGUE {
+        let image = image::ensure(ami.suite, place, &authority.certificate, ctx).await?;
+        serve.push(format!("--image={}={image}", ami.suite));
+    }
+    if engine.unified_cgroup {
+        ctx.progress().note("this engine uses cgroup v2: hosts are booted the usual way for it, untested so far");
+        serve.push("--unified-cgroup".into());
+    }
+    make_folder(&place.state)?;
+    let started = start(&serve, args, place, ctx).await;
+    drop(lock);
+    match started {
+        Ok(state) => Ok(finished(&state, ctx, "started")),
+        Err(error) => {
+            if let Ok(log) = std::fs::read_to_string(place.daemon_log())
+                && !matches!(error, Error::Stopped(_))
+            {
+                ctx.untrusted("end of the daemon's log", &last_lines(&log, 10));
+            }
+            down::remove(project, place).await?;
+            Err(error)
+        }
+    }
+}
+
+async fn start(
+    serve: &[String],
+    args: &UpArgs,
+    place: &Place,
+    ctx: &Context,
+) -> Result<State, Error> {
+    ctx.progress().step("starting the endpoint");
+    let begun = Instant::now();
+    let mut child = spawn(serve, args, place)?;
+    loop {
+        if let Some(state) = running(place)
+            && ask(&state).await.is_ok()
+        {
+            let took = deploy_cli::human(begun.elapsed());
+            ctx.progress().note(&format!("answers on http://127.0.0.1:{} after {took}", state.port));
+            return Ok(state);
+        }
+        if let Ok(Some(status)) = child.try_wait() {
+            let log = std::fs::read_to_string(place.daemon_log()).unwrap_or_default();
+            let why = format!("{status}: {}", last_lines(&log, 2));
+            return Err(Error::setup("the daemon ended while it started", why));
+        }
+        if begun.elapsed() > args.timeout {
+            let why = format!("not within {}", deploy_cli::human(args.timeout));
+            return Err(Error::setup("the daemon does not answer", why));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            exit = ctx.stopped() => return Err(Error::Stopped(exit)),
+        }
+    }
+}
+
+fn spawn(serve: &[String], args: &UpArgs, place: &Place) -> Result<Child, Error> {
+    let program = std::env::current_exe()
+        .map_err(|error| Error::setup("cannot find this program's own file", error))?;
+    let log_path = place.daemon_log();
+    let log = File::create(&log_path)
+        .map_err(|source| Error::File { doing: "write", path: log_path, source })?;
+    let second = log.try_clone().map_err(|error| Error::setup("cannot log", error))?;
+    let mut command = Command::new(program);
+    command.args(serve).current_dir("/").stdin(Stdio::null()).stdout(log).stderr(second);
+    for (flag, folder) in [
+        ("--state-home", &args.folders.state_home),
+        ("--cache-home", &args.folders.cache_home),
+        ("--home", &args.folders.home),
+    ] {
+        if let Some(folder) = folder {
+            command.arg(flag).arg(folder);
+        }
+    }
+    command.spawn().map_err(|error| Error::setup("cannot start the daemon", error))
+}
+
+fn finished(state: &State, ctx: &Context, how: &str) -> Done {
+    let title = format!("{how} on http://127.0.0.1:{}", state.port);
+    let report: Report =
+        ctx.report().project(Some(&state.project)).finish(Exit::Success.name(), title);
+    let mut done = Done::new(Exit::Success, report);
+    done.stdout = Some(exports(state));
+    done
+}
+
+/// Lines for `eval`. Version 1 of the AWS CLI knows only the older name of the region. The keys are the ones of moto's default account; without the last line, tools on this machine
+/// would ask a metadata service that is not theirs.
+fn exports(state: &State) -> String {
+    format!(
+        "export AWS_ENDPOINT_URL=http://127.0.0.1:{0}\n\
+         export AWS_ACCESS_KEY_ID=rehearsal\n\
+         export AWS_SECRET_ACCESS_KEY=rehearsal\n\
+         export AWS_REGION={1}\n\
+         export AWS_DEFAULT_REGION={1}\n\
+         export AWS_EC2_METADATA_DISABLED=true\n",
+        state.port, state.region
+    )
+}
+
+/// Everything that must be there, looked at before anything is made; all that is missing is said at once.
+async fn check_machine(args: &UpArgs) -> Result<Engine, Error> {
+    if let Some(url) = &args.upstream
+        && url::Url::parse(url).ok().filter(|url| url.scheme() == "http").is_none()
+    {
+        return Err(Error::BadInput(format!("`{url}` is no http address of an emulator")));
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Err(Error::NotRoot);
+    }
+    let mut missing = Vec::new();
+    for (program, package) in [
+        ("ip", "iproute2"),
+        ("nft", "nftables"),
+        ("unshare", "util-linux"),
+        ("nsenter", "util-linux"),
+        ("debootstrap", "debootstrap"),
+    ] {
+        // It runs even where it refuses the flag; only a program that is not there cannot be started.
+        if capture(program, ["--version"], None).await.is_err() {
+            missing.push(format!("the program `{program}` (`apt-get install {package}`)"));
+        }
+    }
+    if args.upstream.is_none() {
+        let probe = capture("python3", ["-c", "import ensurepip, venv"], None).await;
+        if !probe.is_ok_and(|output| output.status.success()) {
+            missing.push("Python 3 with venv (`apt-get install python3-venv`)".into());
+        }
+    }
+    if let Err(error) = std::net::TcpListener::bind(("127.0.0.1", args.port)) {
+        missing.push(format!("port {} ({error}; choose another with `--port`)", args.port));
+    }
+    let engine = match Docker::engine().await {
+        Ok(engine) => {
+            missing.extend(check_disk(Path::new(&engine.root)));
+            Some(engine)
+        }
+        Err(_) => {
+            missing.push("a Docker engine that answers (`apt-get install docker.io`, then start `dockerd`)".into());
+            None
+        }
+    };
+    match engine {
+        Some(engine) if missing.is_empty() => Ok(engine),
+        _ => Err(Error::Missing(missing)),
+    }
+}
+
+fn check_disk(folder: &Path) -> Option<String> {
+    let space = rustix::fs::statvfs(folder).ok()?;
+    let free = space.f_bavail.saturating_mul(space.f_frsize);
+    (free < FREE_BYTES).then(|| {
+        format!(
+            "disk space: {} GiB free below {}, {} GiB needed",
+            free >> 30,
+            folder.display(),
+            FREE_BYTES >> 30
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Identity;
+
+    #[test]
+    fn stdout_holds_nothing_but_lines_to_eval() {
+        let state = State {
+            project: "calldata".into(),
+            region: "us-east-1".into(),
+            port: 4570,
+            daemon: Identity { pid: 1, start: 1 },
+            upstream: None,
+        };
+        assert!(exports(&state).lines().all(|line| line.starts_with("export AWS_")));
+    }
+}

@@ -1,0 +1,228 @@
+//! The daemon: the endpoint on loopback, the emulator behind it, and everything that makes its answers true.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::routing::get;
+use axum::{Json, Router};
+use deploy_cli::{Context, Exit};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+
+use crate::args::ServeArgs;
+use crate::ec2::machine::Reachable;
+use crate::ec2::{Ec2, Settings, images};
+use crate::edge::Edge;
+use crate::error::Error;
+use crate::hosts::{HostState, Hosts};
+use crate::place::{Place, State};
+use crate::process::Identity;
+use crate::proxy::{self, Proxy};
+use crate::ssm::Ssm;
+use crate::tls::Authority;
+use crate::upstream::Upstream;
+use crate::{imds, log};
+
+const MOTO_START: &str = include_str!("../upstream/serve.py");
+/// How long the emulator may take until it answers.
+const UPSTREAM_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The daemon's own paths on its endpoint; no AWS path starts like this.
+pub const STATUS_PATH: &str = "/_local-cloud/status";
+
+/// What the daemon says about itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// The project.
+    pub project: String,
+    /// The region.
+    pub region: String,
+    /// All hosts that are not terminated.
+    pub hosts: Vec<HostStatus>,
+}
+
+/// One host.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HostStatus {
+    /// Instance id.
+    pub instance_id: String,
+    /// `Name` tag.
+    pub name: Option<String>,
+    /// State.
+    pub state: HostState,
+    /// Address in the VPC.
+    pub private_ip: String,
+    /// Public address.
+    pub public_ip: Option<String>,
+    /// Whether its service manager is up.
+    pub reachable: bool,
+    /// Container.
+    pub container: String,
+}
+
+/// Serves until a signal comes or something that it cannot do without ends.
+pub async fn serve(
+    args: &ServeArgs,
+    project: &str,
+    place: &Place,
+    ctx: &Context,
+) -> Result<Exit, Error> {
+    // A session of its own: no terminal and no job control reaches it. It fails only for a leader, which has one.
+    let _ = rustix::process::setsid();
+    let region = ctx.region().unwrap_or(crate::DEFAULT_REGION);
+    let listener = TcpListener::bind(("127.0.0.1", args.port))
+        .await
+        .map_err(|error| Error::setup("cannot listen", format!("port {}: {error}", args.port)))?;
+    let (mut child, base) = match (&args.upstream, &args.python) {
+        (Some(url), _) => (None, url.clone()),
+        (None, Some(python)) => {
+            let (child, base) = start_moto(python, place)?;
+            (Some(child), base)
+        }
+        (None, None) => return Err(Error::BadInput("`--python` or `--upstream` is needed".into())),
+    };
+    let me = Identity::of(std::process::id())
+        .ok_or_else(|| Error::setup("cannot read /proc", "no entry of this process"))?;
+    place.write_state(&State {
+        project: project.to_owned(),
+        region: region.to_owned(),
+        port: args.port,
+        daemon: me,
+        upstream: child.as_ref().and_then(Child::id).and_then(Identity::of),
+    })?;
+    let upstream = Upstream::new(&base)?;
+    wait_for(&upstream, child.as_mut(), place).await?;
+
+    let hosts = Hosts::default();
+    let settings = Settings {
+        project: project.to_owned(),
+        region: region.to_owned(),
+        images: args.images.iter().cloned().collect::<BTreeMap<_, _>>(),
+        unified_cgroup: args.unified_cgroup,
+    };
+    let ec2 = Arc::new(Ec2::new(settings, upstream.clone(), hosts.clone()));
+    let ssm = Ssm::new(hosts);
+    let api =
+        proxy::router(Proxy { upstream, ec2: Arc::clone(&ec2), ssm: ssm.clone() });
+    ec2.set_edge(Edge {
+        metadata: imds::router(Arc::clone(&ec2)).merge(ssm.agent_router()),
+        api: api.clone(),
+        tls: Authority::open(&place.authority())?.acceptor(region)?,
+    });
+    let own = Router::new().route(
+        STATUS_PATH,
+        get({
+            let ec2 = Arc::clone(&ec2);
+            move || async move { Json(status(&ec2)) }
+        }),
+    );
+    log::line(format_args!("{project} serves {region} on 127.0.0.1:{} before {base}", args.port));
+    // Waiting for a child closes its stdin, which tells moto to end; so it is held here.
+    let _lifeline = child.as_mut().and_then(|child| child.stdin.take());
+    let ended = async {
+        match child.as_mut() {
+            Some(child) => child.wait().await.map(|status| status.to_string()),
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        served = axum::serve(listener, own.merge(api)) => {
+            served.map_err(|error| Error::setup("cannot serve any more", error))?;
+            Ok(Exit::Success)
+        }
+        watched = Arc::clone(&ec2).watch_hosts() => watched.map(|()| Exit::Success),
+        status = ended => Err(Error::setup(
+            "the emulator ended",
+            format!("{status:?}; its log: {}", place.upstream_log().display()),
+        )),
+        exit = ctx.stopped() => Ok(exit),
+    }
+}
+
+fn start_moto(python: &Path, place: &Place) -> Result<(Child, String), Error> {
+    let write = |name: &str, text: &str| {
+        let path = place.state.join(name);
+        std::fs::write(&path, text)
+            .map(|()| path.clone())
+            .map_err(|source| Error::File { doing: "write", path, source })
+    };
+    let script = write("moto-serve.py", MOTO_START)?;
+    let amis = write("amis.json", &images::for_moto().to_string())?;
+    let log_path = place.upstream_log();
+    let log = std::fs::File::create(&log_path)
+        .map_err(|source| Error::File { doing: "write", path: log_path, source })?;
+    let second = log.try_clone().map_err(|error| Error::setup("cannot log", error))?;
+    let port = free_port()?;
+    let child = Command::new(python)
+        .arg(&script)
+        .args(["--host", "127.0.0.1", "--port", &port.to_string()])
+        .env("MOTO_AMIS_PATH", &amis)
+        .env("MOTO_ENABLE_AMI_VALIDATION", "true")
+        .env("MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION", "true")
+        .env("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
+        .current_dir(&place.state)
+        // Moto ends when it closes: with this process, however that ends.
+        .stdin(Stdio::piped())
+        .stdout(log)
+        .stderr(second)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| Error::setup("cannot start moto", error))?;
+    Ok((child, format!("http://127.0.0.1:{port}")))
+}
+
+/// A loopback port that nobody uses now.
+fn free_port() -> Result<u16, Error> {
+    std::net::TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .map_err(|error| Error::setup("cannot find a free port", error))
+}
+
+async fn wait_for(
+    upstream: &Upstream,
+    mut child: Option<&mut Child>,
+    place: &Place,
+) -> Result<(), Error> {
+    let deadline = tokio::time::Instant::now() + UPSTREAM_PATIENCE;
+    while !upstream.answers().await {
+        let ended = child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+        if let Some(status) = ended {
+            let text = std::fs::read_to_string(place.upstream_log()).unwrap_or_default();
+            let why = format!("{status}: {}", crate::process::last_lines(&text, 3));
+            return Err(Error::setup("moto ended while it started", why));
+        }
+        if tokio::time::Instant::now() > deadline {
+            return Err(Error::setup("the emulator does not answer", "within a minute"));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
+fn status(ec2: &Ec2) -> Status {
+    let hosts = ec2.hosts.all().into_iter().filter(|host| host.state != HostState::Terminated);
+    Status {
+        project: ec2.settings.project.clone(),
+        region: ec2.settings.region.clone(),
+        hosts: hosts
+            .map(|host| {
+                let machine = ec2.machine(&host.instance_id).unwrap_or_default();
+                HostStatus {
+                    container: ec2.docker.container(&host.instance_id),
+                    instance_id: host.instance_id,
+                    name: host.name,
+                    state: host.state,
+                    private_ip: host.private_ip.to_string(),
+                    public_ip: machine.seen.public_ip.map(|ip| ip.to_string()),
+                    reachable: host.state == HostState::Running
+                        && machine.reachable == Reachable::Ok,
+                }
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,366 @@
+//! EC2's answers: errors in its shape, and moto's answers adjusted to what is true. Pure.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, Response, StatusCode, header};
+
+use super::machine::Reachable;
+use crate::hosts::HostState;
+use crate::operation::Form;
+use crate::xml::Element;
+
+const NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
+
+/// All states an instance can have.
+const STATES: [HostState; 6] = [
+    HostState::Pending,
+    HostState::Running,
+    HostState::ShuttingDown,
+    HostState::Terminated,
+    HostState::Stopping,
+    HostState::Stopped,
+];
+
+/// An error that EC2 answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// EC2's error code.
+    pub code: &'static str,
+    /// Its message.
+    pub message: String,
+}
+
+impl Refusal {
+    /// The caller's fault.
+    pub fn client(code: &'static str, message: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, code, message: message.into() }
+    }
+
+    /// The cloud's fault.
+    pub fn server(code: &'static str, message: impl Into<String>) -> Self {
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, code, message: message.into() }
+    }
+
+    /// What cannot be done truly. 501, since clients repeat other 5xx.
+    pub fn not_implemented(what: &str) -> Self {
+        Self {
+            status: StatusCode::NOT_IMPLEMENTED,
+            code: "NotImplemented",
+            message: format!("the rehearsal cloud cannot do this truly, so it refuses: {what}"),
+        }
+    }
+
+    /// EC2's answer.
+    pub fn response(&self) -> Response<Body> {
+        let error = Element::node(
+            "Error",
+            vec![Element::leaf("Code", self.code), Element::leaf("Message", &self.message)],
+        );
+        let root = Element::node(
+            "Response",
+            vec![Element::node("Errors", vec![error]), Element::leaf("RequestID", &request_id())],
+        );
+        xml(self.status, &root)
+    }
+}
+
+/// A new request id in AWS's shape.
+pub fn request_id() -> String {
+    let bytes: [u8; 16] = rand::random();
+    let text = hex::encode(bytes);
+    format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..])
+}
+
+fn xml(status: StatusCode, root: &Element) -> Response<Body> {
+    let mut response = Response::new(Body::from(root.write()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/xml;charset=UTF-8"));
+    response
+}
+
+/// The answer of `GetConsoleOutput`.
+pub fn console_output(instance_id: &str, timestamp: &str, output: &str) -> Response<Body> {
+    let root = Element::node(
+        "GetConsoleOutputResponse",
+        vec![
+            Element::leaf("requestId", &request_id()),
+            Element::leaf("instanceId", instance_id),
+            Element::leaf("timestamp", timestamp),
+            Element::leaf("output", output),
+        ],
+    )
+    .namespace(NAMESPACE);
+    xml(StatusCode::OK, &root)
+}
+
+/// Takes the filters on the instance state out of a request and gives the states that the caller wants; `None`: any.
+/// The emulator knows no state in between, so these filters hold for the adjusted answer.
+pub fn take_state_filter(form: &mut Form) -> Option<Vec<HostState>> {
+    let mut wanted: Option<Vec<HostState>> = None;
+    let filters: Vec<(String, bool, Vec<String>)> = form
+        .filters()
+        .into_iter()
+        .filter(|(_, name, _)| matches!(*name, "instance-state-name" | "instance-state-code"))
+        .map(|(prefix, name, values)| {
+            (prefix, name.ends_with("name"), values.into_iter().map(str::to_owned).collect())
+        })
+        .collect();
+    for (prefix, by_name, values) in filters {
+        let matches = |state: &HostState| {
+            let own = if by_name { state.name().to_owned() } else { state.code().to_string() };
+            values.contains(&own)
+        };
+        let before = wanted.unwrap_or_else(|| STATES.to_vec());
+        wanted = Some(before.into_iter().filter(matches).collect());
+        form.remove(|name| name.starts_with(&format!("{prefix}Value")));
+        for (number, state) in STATES.iter().enumerate() {
+            let value = if by_name { state.name().to_owned() } else { state.code().to_string() };
+            form.push(format!("{prefix}Value.{}", number + 1), value);
+        }
+    }
+    wanted
+}
+
+/// Gives every instance of a `DescribeInstances` answer its true state, and drops those that are not wanted.
+pub fn adjust_instances(
+    root: &mut Element,
+    wanted: Option<&[HostState]>,
+    state_of: impl Fn(&str) -> Option<HostState>,
+) {
+    let Some(reservations) = root.child_mut("reservationSet") else { return };
+    for reservation in &mut reservations.children {
+        let Some(instances) = reservation.child_mut("instancesSet") else { continue };
+        for instance in &mut instances.children {
+            let id = instance.text_at(&["instanceId"]).unwrap_or_default();
+            if let Some(state) = state_of(&id) {
+                instance.set(state_element("instanceState", state));
+            }
+        }
+        instances.children.retain(|instance| is_wanted(instance, wanted));
+    }
+    reservations
+        .children
+        .retain(|reservation| reservation.items(&["instancesSet"]).next().is_some());
+}
+
+fn is_wanted(instance: &Element, wanted: Option<&[HostState]>) -> bool {
+    let Some(wanted) = wanted else { return true };
+    let name = instance.text_at(&["instanceState", "name"]).unwrap_or_default();
+    wanted.iter().any(|state| state.name() == name)
+}
+
+/// Gives every instance of a `DescribeInstanceStatus` answer its true state and status checks.
+pub fn adjust_status(
+    root: &mut Element,
+    wanted: Option<&[HostState]>,
+    all_states: bool,
+    truth_of: impl Fn(&str) -> Option<(HostState, Reachable)>,
+) {
+    let Some(set) = root.child_mut("instanceStatusSet") else { return };
+    for item in &mut set.children {
+        let id = item.text_at(&["instanceId"]).unwrap_or_default();
+        let Some((state, reachable)) = truth_of(&id) else { continue };
+        item.set(state_element("instanceState", state));
+        let (status, detail) = match (state, reachable) {
+            (HostState::Running, Reachable::Ok) => ("ok", Some("passed")),
+            (HostState::Running, Reachable::Initializing) => ("initializing", Some("initializing")),
+            (HostState::Running, Reachable::Impaired) => ("impaired", Some("failed")),
+            _ => ("not-applicable", None),
+        };
+        for name in ["systemStatus", "instanceStatus"] {
+            let mut parts = vec![Element::leaf("status", status)];
+            if let Some(detail) = detail {
+                let detail = Element::node(
+                    "item",
+                    vec![Element::leaf("name", "reachability"), Element::leaf("status", detail)],
+                );
+                parts.push(Element::node("details", vec![detail]));
+            }
+            item.set(Element::node(name, parts));
+        }
+    }
+    // Without IncludeAllInstances only running instances are shown (API reference, DescribeInstanceStatus).
+    set.children.retain(|item| {
+        let running = item.text_at(&["instanceState", "name"]).as_deref() == Some("running");
+        (all_states || running) && is_wanted(item, wanted)
+    });
+}
+
+/// Gives every entry of a state-change answer (`StopInstances`, …) the state that is true now.
+pub fn adjust_change(root: &mut Element, state_of: impl Fn(&str) -> Option<HostState>) {
+    let Some(set) = root.child_mut("instancesSet") else { return };
+    for item in &mut set.children {
+        let id = item.text_at(&["instanceId"]).unwrap_or_default();
+        if let Some(state) = state_of(&id) {
+            item.set(state_element("currentState", state));
+        }
+    }
+}
+
+fn state_element(name: &str, state: HostState) -> Element {
+    Element::node(
+        name,
+        vec![Element::leaf("code", &state.code().to_string()), Element::leaf("name", state.name())],
+    )
+}
+
+/// Operations that moto would answer although nothing behind the answer would be true. (The API reference names them.)
+pub fn pretended(operation: &str, form: &Form) -> Option<String> {
+    const OPERATIONS: [&str; 33] = [
+        "AcceptTransitGatewayVpcAttachment",
+        "AcceptVpcPeeringConnection",
+        "AssignIpv6Addresses",
+        "AssignPrivateIpAddresses",
+        "AttachNetworkInterface",
+        "AttachVpnGateway",
+        "CopyImage",
+        "CreateCarrierGateway",
+        "CreateCustomerGateway",
+        "CreateFleet",
+        "CreateImage",
+        "CreateTransitGateway",
+        "CreateTransitGatewayPeeringAttachment",
+        "CreateTransitGatewayRoute",
+        "CreateTransitGatewayVpcAttachment",
+        "CreateVpcPeeringConnection",
+        "CreateVpnConnection",
+        "CreateVpnGateway",
+        "DetachNetworkInterface",
+        "ImportImage",
+        "ImportSnapshot",
+        "RegisterImage",
+        "ReplaceIamInstanceProfileAssociation",
+        "RequestSpotFleet",
+        "RequestSpotInstances",
+        "ResetInstanceAttribute",
+        "RunScheduledInstances",
+        "SendDiagnosticInterrupt",
+        "StartNetworkInsightsAnalysis",
+        "UnassignIpv6Addresses",
+        "UnassignPrivateIpAddresses",
+        "EnableSerialConsoleAccess",
+        "CreateReplaceRootVolumeTask",
+    ];
+    if OPERATIONS.contains(&operation) {
+        return Some(operation.to_owned());
+    }
+    match operation {
+        "ModifyInstanceAttribute" => form
+            .names()
+            .find(|name| name.starts_with("UserData"))
+            .map(|_| "ModifyInstanceAttribute of user data".to_owned()),
+        "RunInstances" => form.names().find_map(run_instances_parameter),
+        _ => None,
+    }
+}
+
+fn run_instances_parameter(name: &str) -> Option<String> {
+    let beyond_first = name
+        .strip_prefix("NetworkInterface.")
+        .and_then(|rest| rest.split('.').next())
+        .is_some_and(|number| number != "1");
+    let refused = ["InstanceMarketOptions.", "HibernationOptions.", "Ipv6Address", "SecondaryInterface"];
+    if beyond_first {
+        Some("RunInstances with more than one network interface".to_owned())
+    } else if refused.iter().any(|prefix| name.starts_with(prefix)) || name.contains(".Ipv6Address") {
+        Some(format!("RunInstances with {name}"))
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(states: &[(&str, &str)]) -> Element {
+        let items: String = states
+            .iter()
+            .map(|(id, state)| {
+                format!(
+                    "<item><instancesSet><item><instanceId>{id}</instanceId><instanceState><code>16</code>\
+                     <name>{state}</name></instanceState></item></instancesSet></item>"
+                )
+            })
+            .collect();
+        Element::parse(&format!("<R><reservationSet>{items}</reservationSet></R>")).expect("XML")
+    }
+
+    #[test]
+    fn a_state_filter_holds_for_the_true_state() {
+        let mut form = Form::parse(
+            b"Filter.1.Name=tag:a&Filter.1.Value.1=b&Filter.2.Name=instance-state-name&Filter.2.Value.1=stopping",
+        );
+        let wanted = take_state_filter(&mut form).expect("a filter");
+        assert_eq!(wanted, [HostState::Stopping]);
+        assert_eq!(form.list("Filter.2.Value").len(), 6);
+        assert_eq!(form.list("Filter.1.Value"), ["b"]);
+
+        let mut root = described(&[("i-1", "stopped"), ("i-2", "running")]);
+        adjust_instances(&mut root, Some(&wanted), |id| {
+            (id == "i-1").then_some(HostState::Stopping)
+        });
+        let left: Vec<_> = root.items(&["reservationSet"]).collect();
+        assert_eq!(left.len(), 1);
+        assert_eq!(
+            left[0].text_at(&["instancesSet", "item", "instanceState", "code"]).as_deref(),
+            Some("64")
+        );
+    }
+
+    #[test]
+    fn status_checks_follow_the_boot() {
+        let check = |state, reachable, all: bool, expected: Option<&str>| {
+            let mut root = Element::parse(
+                "<R><instanceStatusSet><item><instanceId>i-1</instanceId></item></instanceStatusSet></R>",
+            )
+            .expect("XML");
+            adjust_status(&mut root, None, all, |_| Some((state, reachable)));
+            assert_eq!(
+                root.text_at(&["instanceStatusSet", "item", "instanceStatus", "status"]).as_deref(),
+                expected
+            );
+        };
+        check(HostState::Running, Reachable::Initializing, false, Some("initializing"));
+        check(HostState::Running, Reachable::Ok, false, Some("ok"));
+        check(HostState::Running, Reachable::Impaired, false, Some("impaired"));
+        check(HostState::Stopped, Reachable::Ok, true, Some("not-applicable"));
+        check(HostState::Stopped, Reachable::Ok, false, None);
+    }
+
+    #[test]
+    fn what_cannot_be_true_is_named() {
+        let check = |operation, form: &[u8], expected: Option<&str>| {
+            assert_eq!(pretended(operation, &Form::parse(form)).as_deref(), expected);
+        };
+        check("CreateVpcPeeringConnection", b"", Some("CreateVpcPeeringConnection"));
+        check(
+            "ModifyInstanceAttribute",
+            b"UserData.Value=eA",
+            Some("ModifyInstanceAttribute of user data"),
+        );
+        check("ModifyInstanceAttribute", b"InstanceType.Value=t3.large", None);
+        check("RunInstances", b"NetworkInterface.1.DeviceIndex=0", None);
+        check(
+            "RunInstances",
+            b"NetworkInterface.2.DeviceIndex=1",
+            Some("RunInstances with more than one network interface"),
+        );
+        check(
+            "RunInstances",
+            b"InstanceMarketOptions.MarketType=spot",
+            Some("RunInstances with InstanceMarketOptions.MarketType"),
+        );
+        check("DescribeVpcs", b"", None);
+    }
+
+    #[test]
+    fn a_refusal_has_the_shape_of_an_ec2_error() {
+        let refusal = Refusal::client("InvalidAMIID.NotFound", "no <ami>");
+        assert_eq!(refusal.response().status(), StatusCode::BAD_REQUEST);
+        assert_eq!(request_id().len(), 36);
+    }
+}

@@ -1,0 +1,308 @@
+//! EC2 made true: moto answers, containers follow, and what moto cannot know is adjusted in its answers.
+//!
+//! Later work has its place here: Auto Scaling groups (they launch inside moto), security-group enforcement and boot
+//! faults ([`crate::network`], [`lifecycle`]), managed services with real servers (a module of their own).
+
+pub mod answers;
+pub mod images;
+pub mod lifecycle;
+pub mod machine;
+pub mod roles;
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, Method, Response, Uri, header};
+use base64::Engine as _;
+use bytes::Bytes;
+
+use self::answers::Refusal;
+use self::machine::{Machine, Seen};
+use self::roles::Roles;
+use crate::docker::Docker;
+use crate::edge::Edge;
+use crate::firewall::PublicAddress;
+use crate::hosts::{HostInfo, HostState, Hosts};
+use crate::log;
+use crate::network::{Lead, Networks};
+use crate::operation::Form;
+use crate::upstream::{Answer, AskError, Upstream};
+
+/// What does not change while the daemon runs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Names everything that is made.
+    pub project: String,
+    /// The only region where instances can be launched.
+    pub region: String,
+    /// The Docker image of each suite.
+    pub images: BTreeMap<String, String>,
+    /// Whether the engine uses cgroup v2.
+    pub unified_cgroup: bool,
+}
+
+/// EC2 and what makes it true.
+#[derive(Debug)]
+pub struct Ec2 {
+    pub(crate) settings: Settings,
+    pub(crate) upstream: Upstream,
+    pub(crate) hosts: Hosts,
+    pub(crate) docker: Docker,
+    pub(crate) networks: Networks,
+    pub(crate) roles: Roles,
+    machines: Mutex<BTreeMap<String, Machine>>,
+    edge: OnceLock<Edge>,
+    /// One look at the emulator at a time, so that an older one never overwrites a newer one.
+    refreshing: tokio::sync::Mutex<()>,
+}
+
+/// A request whose service is EC2.
+#[derive(Debug)]
+pub struct Request {
+    /// Region of its signature.
+    pub region: String,
+    /// Its fields.
+    pub form: Form,
+    /// As it came.
+    pub method: Method,
+    /// As it came.
+    pub uri: Uri,
+    /// As it came.
+    pub headers: HeaderMap,
+    /// As it came.
+    pub body: Bytes,
+}
+
+impl From<AskError> for Refusal {
+    fn from(error: AskError) -> Self {
+        Self::server("InternalError", error.to_string())
+    }
+}
+
+impl From<reqwest::Error> for Refusal {
+    fn from(error: reqwest::Error) -> Self {
+        AskError::from(error).into()
+    }
+}
+
+impl Ec2 {
+    /// EC2 before this emulator, without any host yet.
+    pub fn new(settings: Settings, upstream: Upstream, hosts: Hosts) -> Self {
+        Self {
+            docker: Docker::new(&settings.project),
+            networks: Networks::new(&settings.project),
+            roles: Roles::new(upstream.clone(), &settings.region),
+            settings,
+            upstream,
+            hosts,
+            machines: Mutex::default(),
+            edge: OnceLock::new(),
+            refreshing: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Tells what serves at the edge of a VPC; before the first launch.
+    pub fn set_edge(&self, edge: Edge) {
+        // Called once, when the daemon starts; a second one would change nothing.
+        let _ = self.edge.set(edge);
+    }
+
+    pub(crate) fn edge(&self) -> Result<&Edge, Refusal> {
+        self.edge.get().ok_or_else(|| Refusal::server("InternalError", "still starting"))
+    }
+
+    pub(crate) fn machines(&self) -> MutexGuard<'_, BTreeMap<String, Machine>> {
+        self.machines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A copy of what is known about an instance.
+    pub fn machine(&self, id: &str) -> Option<Machine> {
+        self.machines().get(id).cloned()
+    }
+
+    pub(crate) fn state(&self, id: &str) -> Option<HostState> {
+        self.hosts.by_instance(id).map(|host| host.state)
+    }
+
+    pub(crate) fn set_state(&self, id: &str, state: HostState) {
+        if self.hosts.update(id, |host| host.state = state) {
+            log::line(format_args!("{id} is {}", state.name()));
+        }
+    }
+
+    /// Answers a request.
+    pub async fn handle(self: &std::sync::Arc<Self>, request: Request) -> Response<Body> {
+        let operation = request.form.get("Action").unwrap_or_default().to_owned();
+        if let Some(what) = answers::pretended(&operation, &request.form) {
+            log::line(format_args!("refused: {what}"));
+            return Refusal::not_implemented(&what).response();
+        }
+        let outcome = match operation.as_str() {
+            "RunInstances" => self.run_instances(request).await,
+            "StartInstances" => self.start_instances(request).await,
+            "StopInstances" | "RebootInstances" | "TerminateInstances" => {
+                self.end_instances(&operation, request).await
+            }
+            "GetConsoleOutput" => self.console_output(&request.form).await,
+            "DescribeInstances" => self.describe_instances(request).await,
+            "DescribeInstanceStatus" => self.describe_status(request).await,
+            "DeleteVpc" => self.delete_vpc(request).await,
+            "AssociateAddress" | "DisassociateAddress" | "ReleaseAddress" | "CreateTags"
+            | "DeleteTags" | "AssociateIamInstanceProfile" | "DisassociateIamInstanceProfile"
+            | "ModifyInstanceAttribute" | "ModifyNetworkInterfaceAttribute"
+            | "ModifyInstanceMetadataOptions" => self.pass_and_refresh(request).await,
+            _ => self.pass(request).await.map(Answer::into_response),
+        };
+        outcome.unwrap_or_else(|refusal| {
+            log::line(format_args!("{operation}: {}: {}", refusal.code, refusal.message));
+            refusal.response()
+        })
+    }
+
+    pub(crate) async fn pass(&self, request: Request) -> Result<Answer, Refusal> {
+        let Request { method, uri, headers, body, .. } = request;
+        Ok(self.upstream.fetch(method, &uri, &headers, body).await?)
+    }
+
+    /// Passes a request on with other fields than it came with.
+    async fn pass_changed(&self, mut request: Request) -> Result<Answer, Refusal> {
+        request.method = Method::POST;
+        request.uri = Uri::from_static("/");
+        request.body = Bytes::from(request.form.encode());
+        request.headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/x-www-form-urlencoded; charset=utf-8"),
+        );
+        request.headers.remove(header::CONTENT_LENGTH);
+        self.pass(request).await
+    }
+
+    async fn pass_and_refresh(&self, request: Request) -> Result<Response<Body>, Refusal> {
+        let answer = self.pass(request).await?;
+        if answer.status.is_success() {
+            self.refresh().await?;
+        }
+        Ok(answer.into_response())
+    }
+
+    async fn describe_instances(&self, mut request: Request) -> Result<Response<Body>, Refusal> {
+        let wanted = answers::take_state_filter(&mut request.form);
+        let answer = self.pass_changed(request).await?;
+        let Some(mut root) = answer.xml().filter(|_| answer.status.is_success()) else {
+            return Ok(answer.into_response());
+        };
+        answers::adjust_instances(&mut root, wanted.as_deref(), |id| self.state(id));
+        Ok(answer.with_body(root.write()))
+    }
+
+    async fn describe_status(&self, mut request: Request) -> Result<Response<Body>, Refusal> {
+        let wanted = answers::take_state_filter(&mut request.form);
+        let all = request.form.get("IncludeAllInstances") == Some("true");
+        let answer = self.pass_changed(request).await?;
+        let Some(mut root) = answer.xml().filter(|_| answer.status.is_success()) else {
+            return Ok(answer.into_response());
+        };
+        answers::adjust_status(&mut root, wanted.as_deref(), all, |id| {
+            let reachable = self.machine(id)?.reachable;
+            Some((self.state(id)?, reachable))
+        });
+        Ok(answer.with_body(root.write()))
+    }
+
+    async fn delete_vpc(&self, request: Request) -> Result<Response<Body>, Refusal> {
+        let vpc = request.form.get("VpcId").unwrap_or_default().to_owned();
+        let user = self.machines().values().find_map(|machine| {
+            let id = &machine.seen.instance_id;
+            let there = self.state(id).is_some_and(|state| state != HostState::Terminated);
+            (machine.seen.vpc_id == vpc && there).then(|| id.clone())
+        });
+        if let Some(user) = user {
+            let message =
+                format!("The vpc '{vpc}' has dependencies and cannot be deleted: instance {user}");
+            return Err(Refusal::client("DependencyViolation", message));
+        }
+        let answer = self.pass(request).await?;
+        if answer.status.is_success() {
+            self.networks
+                .remove(&vpc)
+                .await
+                .map_err(|error| Refusal::server("InternalError", error.to_string()))?;
+        }
+        Ok(answer.into_response())
+    }
+
+    async fn console_output(&self, form: &Form) -> Result<Response<Body>, Refusal> {
+        let id = form.get("InstanceId").unwrap_or_default();
+        let Some(machine) = self.machine(id) else {
+            return Err(unknown_instance(id));
+        };
+        let text = match machine.last_console {
+            Some(text) => text,
+            None => self.console(id).await,
+        };
+        let output = base64::engine::general_purpose::STANDARD.encode(text);
+        let now = format!("{:.3}", jiff::Timestamp::now());
+        Ok(answers::console_output(id, &now, &output))
+    }
+
+    /// The last 64 KiB of a host's console, as `GetConsoleOutput` keeps them.
+    pub(crate) async fn console(&self, id: &str) -> String {
+        const KEPT: usize = 64 * 1024;
+        let name = self.docker.container(id);
+        let args = ["logs", "--tail", "2000", name.as_str()];
+        let Ok(output) = crate::process::capture("docker", args, None).await else {
+            return String::new();
+        };
+        let text = output.stdout;
+        let mut start = text.len().saturating_sub(KEPT);
+        while !text.is_char_boundary(start) {
+            start += 1;
+        }
+        text[start..].to_owned()
+    }
+
+    /// Looks at all instances again: tags, public addresses, profiles; then makes the addresses lead there.
+    pub(crate) async fn refresh(&self) -> Result<(), Refusal> {
+        let _one = self.refreshing.lock().await;
+        let form = Form::new([("Action", "DescribeInstances"), ("Version", "2016-11-15")]);
+        let root = self.upstream.ask("ec2", &self.settings.region, &form).await?;
+        for seen in Seen::all(&root) {
+            let id = seen.instance_id.clone();
+            self.hosts.update(&id, |host| describe(host, &seen));
+            if let Some(machine) = self.machines().get_mut(&id) {
+                machine.seen = seen;
+            }
+        }
+        let leads = self.machines().values().filter_map(|machine| self.lead(machine)).collect();
+        self.networks
+            .lead(leads)
+            .await
+            .map_err(|error| Refusal::server("InsufficientAddressCapacity", error.to_string()))
+    }
+
+    fn lead(&self, machine: &Machine) -> Option<Lead> {
+        let Seen { instance_id, vpc_id, private_ip, public_ip, .. } = &machine.seen;
+        let gone = [HostState::Terminated, HostState::ShuttingDown];
+        if self.state(instance_id).is_none_or(|state| gone.contains(&state)) {
+            return None;
+        }
+        let address = PublicAddress { public: (*public_ip)?, private: (*private_ip)? };
+        if address.public.octets()[..3] != [198, 51, 100] {
+            // Only another emulator than ours gives such addresses.
+            log::line(format_args!("{instance_id}: {} leads nowhere", address.public));
+            return None;
+        }
+        Some(Lead { vpc: vpc_id.clone(), address })
+    }
+}
+
+/// Takes over into the registry what an answer shows.
+pub(crate) fn describe(host: &mut HostInfo, seen: &Seen) {
+    host.name = seen.tags.get("Name").filter(|name| !name.is_empty()).cloned();
+    host.tags = seen.tags.clone();
+}
+
+pub(crate) fn unknown_instance(id: &str) -> Refusal {
+    Refusal::client("InvalidInstanceID.NotFound", format!("The instance ID '{id}' does not exist"))
+}

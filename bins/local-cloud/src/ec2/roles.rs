@@ -1,0 +1,102 @@
+//! Credentials of instance roles, as instance metadata hands them out.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::operation::Form;
+use crate::upstream::{AskError, Upstream};
+
+/// How long credentials last; EC2's last about six hours.
+const LIFETIME: SignedDuration = SignedDuration::from_hours(6);
+/// New ones are handed out this long before the old ones expire (EC2 does so at least five minutes before).
+const RENEWED_BEFORE: SignedDuration = SignedDuration::from_mins(15);
+
+/// The credentials of all roles in use.
+#[derive(Debug)]
+pub struct Roles {
+    upstream: Upstream,
+    region: String,
+    /// By instance and role.
+    known: Mutex<BTreeMap<(String, String), (Timestamp, Value)>>,
+}
+
+/// A role that an instance profile holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Role {
+    /// Its name.
+    pub name: String,
+    /// Its ARN.
+    pub arn: String,
+    /// Id of the profile.
+    pub profile_id: String,
+}
+
+impl Roles {
+    /// No credentials yet.
+    pub fn new(upstream: Upstream, region: &str) -> Self {
+        Self { upstream, region: region.to_owned(), known: Mutex::default() }
+    }
+
+    /// The role of an instance profile, if it has one.
+    pub async fn of_profile(&self, profile_arn: &str) -> Result<Option<Role>, AskError> {
+        let name = profile_arn.rsplit('/').next().unwrap_or_default();
+        let form = Form::new([
+            ("Action", "GetInstanceProfile"),
+            ("Version", "2010-05-08"),
+            ("InstanceProfileName", name),
+        ]);
+        let root = self.upstream.ask("iam", &self.region, &form).await?;
+        let profile = root.at(&["GetInstanceProfileResult", "InstanceProfile"]);
+        Ok(profile.and_then(|profile| {
+            let role = profile.items(&["Roles"]).next()?;
+            Some(Role {
+                name: role.text_at(&["RoleName"])?,
+                arn: role.text_at(&["Arn"])?,
+                profile_id: profile.text_at(&["InstanceProfileId"]).unwrap_or_default(),
+            })
+        }))
+    }
+
+    /// The credentials document of a role on an instance.
+    pub async fn credentials(&self, instance_id: &str, role: &Role) -> Result<Value, AskError> {
+        let key = (instance_id.to_owned(), role.arn.clone());
+        let now = Timestamp::now();
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some((expiration, document)) = known
+            && expiration.duration_since(now) > RENEWED_BEFORE
+        {
+            return Ok(document);
+        }
+        let form = Form::new([
+            ("Action", "AssumeRole"),
+            ("Version", "2011-06-15"),
+            ("RoleArn", &role.arn),
+            ("RoleSessionName", instance_id),
+            ("DurationSeconds", "21600"),
+        ]);
+        let root = self.upstream.ask("sts", &self.region, &form).await?;
+        let read = |name| {
+            root.text_at(&["AssumeRoleResult", "Credentials", name]).ok_or_else(|| {
+                AskError::Unreadable { operation: "AssumeRole".into(), why: format!("no {name}") }
+            })
+        };
+        let expiration = now + LIFETIME;
+        let document = json!({
+            "Code": "Success",
+            "LastUpdated": format!("{now:.0}"),
+            "Type": "AWS-HMAC",
+            "AccessKeyId": read("AccessKeyId")?,
+            "SecretAccessKey": read("SecretAccessKey")?,
+            "Token": read("SessionToken")?,
+            "Expiration": format!("{expiration:.0}"),
+        });
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key, (expiration, document.clone()));
+        Ok(document)
+    }
+}

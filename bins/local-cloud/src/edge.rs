@@ -1,0 +1,75 @@
+//! What hosts reach at the edge of their VPC: instance metadata, and the AWS APIs with TLS.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
+use tokio_rustls::TlsAcceptor;
+
+use crate::log;
+
+/// The services at the edge; one set for all VPCs, since the caller's address says which host asks.
+#[derive(Clone)]
+pub struct Edge {
+    /// Instance metadata and the agent's own paths.
+    pub metadata: Router,
+    /// The AWS APIs.
+    pub api: Router,
+    /// TLS in front of them.
+    pub tls: TlsAcceptor,
+}
+
+impl std::fmt::Debug for Edge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Edge")
+    }
+}
+
+impl Edge {
+    /// Serves instance metadata until it is aborted.
+    pub fn serve_metadata(&self, listener: TcpListener) -> AbortHandle {
+        let service = self.metadata.clone().into_make_service_with_connect_info::<SocketAddr>();
+        tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, service).await {
+                log::line(format_args!("instance metadata ended: {error}"));
+            }
+        })
+        .abort_handle()
+    }
+
+    /// Serves the AWS APIs with TLS until it is aborted.
+    pub fn serve_tls(&self, listener: TcpListener) -> AbortHandle {
+        let edge = self.clone();
+        tokio::spawn(async move {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => {
+                        tokio::spawn(edge.clone().connection(stream));
+                    }
+                    Err(error) => {
+                        // Out of descriptors: the ones in use have to end first.
+                        log::line(format_args!("cannot accept a host's connection: {error}"));
+                        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                    }
+                }
+            }
+        })
+        .abort_handle()
+    }
+
+    async fn connection(self, stream: tokio::net::TcpStream) {
+        let stream = match self.tls.accept(stream).await {
+            Ok(stream) => TokioIo::new(stream),
+            Err(error) => return log::line(format_args!("a host's TLS handshake failed: {error}")),
+        };
+        let service = TowerToHyperService::new(self.api);
+        if let Err(error) =
+            hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await
+        {
+            log::line(format_args!("a host's connection ended: {error}"));
+        }
+    }
+}

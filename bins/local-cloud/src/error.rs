@@ -1,0 +1,111 @@
+//! Why a command of `local-cloud` failed, how the process ends because of it, and what to do next.
+
+use std::path::PathBuf;
+
+use deploy_cli::{Exit, Failure};
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something this machine must have is missing; found before anything was made.
+    #[error("cannot start the rehearsal cloud, missing: {}", .0.join("; "))]
+    Missing(Vec<String>),
+    /// Only root may make networks and hosts.
+    #[error("cannot start the rehearsal cloud: root is needed for networks and hosts")]
+    NotRoot,
+    /// The daemon is not running.
+    #[error("the rehearsal cloud `{project}` is not running")]
+    NotRunning {
+        /// The project asked for.
+        project: String,
+    },
+    /// No host answers to this name or id.
+    #[error("no host `{wanted}` in the rehearsal cloud{}", known_hosts(.known))]
+    NoSuchHost {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// A host exists but does not run.
+    #[error("host `{host}` is {state}")]
+    HostDown {
+        /// The host.
+        host: String,
+        /// Its state.
+        state: String,
+    },
+    /// A flag's value cannot be used.
+    #[error("{0}")]
+    BadInput(String),
+    /// A program that is needed failed.
+    #[error("`{program}` failed{}", said(.output))]
+    Program {
+        /// Program and first arguments.
+        program: String,
+        /// The end of what it said.
+        output: String,
+    },
+    /// A file or folder could not be read or written.
+    #[error("cannot {doing} `{}`", path.display())]
+    File {
+        /// What was tried.
+        doing: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Something failed while the cloud was set up or asked.
+    #[error("{what}: {why}")]
+    Setup {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        why: String,
+    },
+    /// A signal ended the command; what it had started is gone again.
+    #[error("stopped by a signal")]
+    Stopped(Exit),
+}
+
+impl Error {
+    /// A failed set-up step.
+    pub(crate) fn setup(what: &'static str, why: impl ToString) -> Self {
+        Self::Setup { what, why: why.to_string() }
+    }
+}
+
+fn known_hosts(names: &[String]) -> String {
+    if names.is_empty() { "; it has none".to_owned() } else { format!("; it has {}", names.join(", ")) }
+}
+
+fn said(output: &str) -> String {
+    if output.trim().is_empty() { String::new() } else { format!(": {}", output.trim()) }
+}
+
+impl Failure for Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::NotRoot => Exit::Denied,
+            Self::Missing(_) | Self::NotRunning { .. } | Self::HostDown { .. } => Exit::Unavailable,
+            Self::Program { .. } | Self::File { .. } | Self::Setup { .. } => Exit::Unavailable,
+            Self::BadInput(_) | Self::NoSuchHost { .. } => Exit::Usage,
+            Self::Stopped(exit) => *exit,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotRoot => Some("run it as root, e.g. with `sudo --preserve-env`".into()),
+            Self::NotRunning { project } => {
+                Some(format!("start it: `eval \"$(local-cloud up --project {project})\"`"))
+            }
+            Self::NoSuchHost { .. } => Some("list them: `local-cloud status`".into()),
+            Self::HostDown { host, .. } => {
+                Some(format!("start it: `aws ec2 start-instances --instance-ids {host}`"))
+            }
+            _ => None,
+        }
+    }
+}

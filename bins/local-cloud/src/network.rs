@@ -1,0 +1,248 @@
+//! Networks: one Docker network per VPC with the VPC's own address range, and what its hosts find at its edge.
+//!
+//! Later work has its place here: security groups (nftables in the host's network namespace), network faults.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+use tokio::task::AbortHandle;
+
+use crate::docker::Docker;
+use crate::edge::Edge;
+use crate::error::Error;
+use crate::firewall::{self, Gateway, OUTSIDE, PublicAddress};
+use crate::process::{capture, last_lines, run};
+
+/// The networks of a project and the public addresses that lead into them.
+#[derive(Debug)]
+pub struct Networks {
+    project: String,
+    docker: Docker,
+    made: Mutex<Made>,
+}
+
+#[derive(Debug, Default)]
+struct Made {
+    networks: BTreeMap<String, Network>,
+    addresses: Vec<Lead>,
+}
+
+#[derive(Debug)]
+struct Network {
+    gateway: Gateway,
+    listeners: Vec<AbortHandle>,
+}
+
+/// A public address that leads to a host of a VPC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lead {
+    /// The VPC.
+    pub vpc: String,
+    /// The addresses.
+    pub address: PublicAddress,
+}
+
+impl Networks {
+    /// No networks yet.
+    pub fn new(project: &str) -> Self {
+        Self { project: project.into(), docker: Docker::new(project), made: Mutex::default() }
+    }
+
+    /// Docker's name of a VPC's network.
+    pub fn name(&self, vpc: &str) -> String {
+        format!("{}-{vpc}", self.project)
+    }
+
+    /// Makes the VPC's network unless it is there, and serves metadata and AWS APIs at its edge.
+    pub async fn ensure(&self, vpc: &str, cidr: &str, edge: &Edge) -> Result<(), Error> {
+        let mut made = self.made.lock().await;
+        if made.networks.contains_key(vpc) {
+            return Ok(());
+        }
+        let gateway = first_address(cidr)
+            .ok_or_else(|| Error::setup("cannot use the VPC's address range", cidr))?;
+        refuse_overlap(cidr).await?;
+        let (name, bridge) = (self.name(vpc), bridge_name(&self.project, vpc));
+        let bridge_option = format!("com.docker.network.bridge.name={bridge}");
+        let (label, gateway_text) = (self.docker.label(), gateway.to_string());
+        run(
+            "docker",
+            [
+                "network", "create", "--driver", "bridge", "--subnet", cidr, "--gateway",
+                &gateway_text, "--opt", &bridge_option, "--label", &label, &name,
+            ],
+            None,
+        )
+        .await?;
+        match self.serve(&bridge, gateway, edge).await {
+            Ok(network) => {
+                made.networks.insert(vpc.to_owned(), network);
+                self.write_firewall(&made).await
+            }
+            Err(error) => {
+                run("docker", ["network", "rm", &name], None).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn serve(&self, bridge: &str, gateway: Ipv4Addr, edge: &Edge) -> Result<Network, Error> {
+        let outside = format!("{OUTSIDE}/32");
+        run("ip", ["address", "add", &outside, "dev", bridge], None).await?;
+        let bind = || async {
+            TcpListener::bind((gateway, 0))
+                .await
+                .and_then(|listener| Ok((listener.local_addr()?.port(), listener)))
+                .map_err(|error| Error::setup("cannot listen at the edge of the VPC", error))
+        };
+        let ((metadata_port, metadata), (tls_port, tls)) = (bind().await?, bind().await?);
+        let listeners = vec![edge.serve_metadata(metadata), edge.serve_tls(tls)];
+        let gateway = Gateway { bridge: bridge.to_owned(), metadata_port, tls_port };
+        Ok(Network { gateway, listeners })
+    }
+
+    /// Removes a VPC's network, if it was ever made.
+    pub async fn remove(&self, vpc: &str) -> Result<(), Error> {
+        let mut made = self.made.lock().await;
+        let Some(network) = made.networks.remove(vpc) else { return Ok(()) };
+        for listener in network.listeners {
+            listener.abort();
+        }
+        self.write_firewall(&made).await?;
+        run("docker", ["network", "rm", &self.name(vpc)], None).await.map(drop)
+    }
+
+    /// Makes exactly these public addresses lead to hosts.
+    pub async fn lead(&self, wanted: Vec<Lead>) -> Result<(), Error> {
+        let mut made = self.made.lock().await;
+        let wanted: Vec<Lead> =
+            wanted.into_iter().filter(|lead| made.networks.contains_key(&lead.vpc)).collect();
+        if made.addresses == wanted {
+            return Ok(());
+        }
+        for old in made.addresses.iter().filter(|lead| !wanted.contains(lead)) {
+            let target = format!("{}/32", old.address.public);
+            // It went with its bridge when the VPC was deleted.
+            capture("ip", ["route", "delete", target.as_str()], None).await?;
+        }
+        for new in wanted.iter().filter(|lead| !made.addresses.contains(lead)) {
+            let Some(network) = made.networks.get(&new.vpc) else { continue };
+            let (target, via) =
+                (format!("{}/32", new.address.public), new.address.private.to_string());
+            let (bridge, source) = (network.gateway.bridge.clone(), OUTSIDE.to_string());
+            run(
+                "ip",
+                ["route", "add", &target, "via", &via, "dev", &bridge, "src", &source],
+                None,
+            )
+            .await?;
+        }
+        made.addresses = wanted;
+        self.write_firewall(&made).await
+    }
+
+    async fn write_firewall(&self, made: &Made) -> Result<(), Error> {
+        let gateways: Vec<Gateway> = made.networks.values().map(|n| n.gateway.clone()).collect();
+        let addresses: Vec<PublicAddress> = made.addresses.iter().map(|l| l.address).collect();
+        firewall::apply(&self.project, &gateways, &addresses).await
+    }
+}
+
+/// A bridge's name: at most 15 characters, so a hash stands for project and VPC.
+fn bridge_name(project: &str, vpc: &str) -> String {
+    let hash = hex::encode(Sha256::digest(format!("{project}/{vpc}")));
+    format!("lc{}", &hash[..10])
+}
+
+/// The range's network address and prefix length.
+fn parse_cidr(cidr: &str) -> Option<(u32, u32)> {
+    let (address, prefix) = cidr.split_once('/')?;
+    let (address, prefix) = (address.parse::<Ipv4Addr>().ok()?, prefix.parse::<u32>().ok()?);
+    (prefix <= 32).then(|| (u32::from(address) & mask(prefix), prefix))
+}
+
+fn mask(prefix: u32) -> u32 {
+    u32::MAX.checked_shl(32 - prefix).unwrap_or(0)
+}
+
+/// The VPC router's address: the first one of the range, as on AWS.
+fn first_address(cidr: &str) -> Option<Ipv4Addr> {
+    let (network, prefix) = parse_cidr(cidr)?;
+    (prefix <= 28).then(|| Ipv4Addr::from(network + 1))
+}
+
+#[derive(Debug, Deserialize)]
+struct Interface {
+    ifname: String,
+    addr_info: Vec<InterfaceAddress>,
+}
+
+#[derive(Debug, Deserialize)]
+struct InterfaceAddress {
+    local: Option<Ipv4Addr>,
+    prefixlen: u32,
+}
+
+/// A VPC whose range this machine uses itself would cut the machine off.
+async fn refuse_overlap(cidr: &str) -> Result<(), Error> {
+    let output = capture("ip", ["-4", "-json", "address", "show"], None).await?;
+    let interfaces: Vec<Interface> = serde_json::from_str(&output.stdout).map_err(|error| {
+        Error::setup("cannot read this machine's addresses", format!("{error} {}", last_lines(&output.stderr, 1)))
+    })?;
+    match overlap(cidr, &interfaces) {
+        None => Ok(()),
+        Some(name) => Err(Error::setup(
+            "cannot make the VPC's network",
+            format!("this machine already uses addresses of {cidr} on {name}"),
+        )),
+    }
+}
+
+fn overlap(cidr: &str, interfaces: &[Interface]) -> Option<String> {
+    let (network, prefix) = parse_cidr(cidr)?;
+    interfaces.iter().find_map(|interface| {
+        interface.addr_info.iter().find_map(|address| {
+            let shared = mask(prefix.min(address.prefixlen));
+            let clash = u32::from(address.local?) & shared == network & shared;
+            clash.then(|| interface.ifname.clone())
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_router_has_the_first_address_of_the_range() {
+        assert_eq!(first_address("10.20.0.0/16"), Some(Ipv4Addr::new(10, 20, 0, 1)));
+        assert_eq!(first_address("10.20.3.7/24"), Some(Ipv4Addr::new(10, 20, 3, 1)));
+        for bad in ["10.20.0.0", "10.20.0.0/33", "x/16", "10.0.0.0/31"] {
+            assert_eq!(first_address(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_range_that_the_machine_uses_is_seen_both_ways() {
+        let interfaces = [Interface {
+            ifname: "eth0".into(),
+            addr_info: vec![InterfaceAddress {
+                local: Some(Ipv4Addr::new(10, 20, 5, 9)),
+                prefixlen: 24,
+            }],
+        }];
+        assert_eq!(overlap("10.20.0.0/16", &interfaces).as_deref(), Some("eth0"));
+        assert_eq!(overlap("10.20.5.128/25", &interfaces).as_deref(), Some("eth0"));
+        assert_eq!(overlap("10.21.0.0/16", &interfaces), None);
+    }
+
+    #[test]
+    fn a_bridge_name_fits_the_kernel() {
+        let name = bridge_name("calldata-with-a-long-name", "vpc-0123456789abcdef0");
+        assert!(name.len() <= 15, "{name}");
+    }
+}

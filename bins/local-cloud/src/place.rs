@@ -1,0 +1,83 @@
+//! Where the rehearsal cloud keeps its things: state of a running one, caches that outlive it.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::process::Identity;
+
+/// The folders of one project.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// `…/calldata-foundation/local-cloud/<project>`; removed by `down`.
+    pub state: PathBuf,
+    /// `…/calldata-foundation`; kept by `down`.
+    pub cache: PathBuf,
+}
+
+/// What `up` and the daemon note down about a running cloud, for `down` and everybody else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The project.
+    pub project: String,
+    /// Region of everything in it.
+    pub region: String,
+    /// Loopback port of the endpoint.
+    pub port: u16,
+    /// The daemon.
+    pub daemon: Identity,
+    /// The emulator behind it, when the daemon started it.
+    pub upstream: Option<Identity>,
+}
+
+impl Place {
+    /// The file that says what runs.
+    pub fn state_file(&self) -> PathBuf {
+        self.state.join("state.json")
+    }
+
+    /// The daemon's log.
+    pub fn daemon_log(&self) -> PathBuf {
+        self.state.join("daemon.log")
+    }
+
+    /// The log of the emulator behind it.
+    pub fn upstream_log(&self) -> PathBuf {
+        self.state.join("moto.log")
+    }
+
+    /// Virtual environment of the emulator.
+    pub fn venv(&self) -> PathBuf {
+        self.cache.join(format!("moto-{}", crate::venv::MOTO_VERSION))
+    }
+
+    /// Folder of the certificate authority that hosts trust.
+    pub fn authority(&self) -> PathBuf {
+        self.cache.join("local-cloud-ca")
+    }
+
+    /// Reads the state, if there is one. A cut file counts as none: the daemon writes it whole or not at all.
+    pub fn read_state(&self) -> Option<State> {
+        serde_json::from_slice(&std::fs::read(self.state_file()).ok()?).ok()
+    }
+
+    /// Writes the state in one step.
+    pub fn write_state(&self, state: &State) -> Result<(), Error> {
+        let text = serde_json::to_vec_pretty(state)
+            .map_err(|error| Error::setup("cannot write the state", error))?;
+        let (path, draft) = (self.state_file(), self.state.join("state.json.new"));
+        std::fs::write(&draft, text)
+            .and_then(|()| std::fs::rename(&draft, &path))
+            .map_err(|source| Error::File { doing: "write", path, source })
+    }
+}
+
+/// Makes a folder and its parents.
+pub fn make_folder(path: &Path) -> Result<(), Error> {
+    std::fs::create_dir_all(path).map_err(|source| Error::File {
+        doing: "make the folder",
+        path: path.to_owned(),
+        source,
+    })
+}

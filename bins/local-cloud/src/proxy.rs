@@ -1,0 +1,114 @@
+//! The AWS endpoint: tells what a request is for, answers the few things that must be true, passes the rest on.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use futures_util::TryStreamExt as _;
+use serde_json::json;
+
+use crate::ec2::answers::{Refusal, request_id};
+use crate::ec2::{self, Ec2};
+use crate::log;
+use crate::operation::{self, Form};
+use crate::ssm::Ssm;
+use crate::upstream::Upstream;
+
+/// The largest request that is read into memory (EC2 and Systems Manager; both APIs' own limits are far below).
+const LARGEST: usize = 4 * 1024 * 1024;
+
+/// What the endpoint needs.
+#[derive(Clone)]
+pub struct Proxy {
+    /// Ordinary calls go here.
+    pub upstream: Upstream,
+    /// EC2, made true.
+    pub ec2: Arc<Ec2>,
+    /// Systems Manager.
+    pub ssm: Ssm,
+}
+
+/// The endpoint.
+pub fn router(proxy: Proxy) -> Router {
+    Router::new().fallback(answer).with_state(proxy)
+}
+
+async fn answer(State(proxy): State<Proxy>, request: Request) -> Response<Body> {
+    let scope = {
+        let text = |name| request.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok());
+        operation::scope(text(header::AUTHORIZATION), request.uri().query())
+    };
+    match scope {
+        Some(scope) if scope.service == "ec2" => proxy.ec2(scope.region, request).await,
+        Some(scope) if scope.service == "ssm" => proxy.ssm(request).await,
+        _ => proxy.stream(request).await,
+    }
+}
+
+impl Proxy {
+    async fn ec2(&self, region: String, request: Request) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let Ok(body) = to_bytes(body, LARGEST).await else {
+            return Refusal::client("RequestTooLarge", "the request is too large").response();
+        };
+        let query = parts.uri.query().filter(|query| query.contains("Action="));
+        let form = Form::parse(query.map_or(&body[..], str::as_bytes));
+        let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
+        self.ec2.handle(ec2::Request { region, form, method, uri, headers, body }).await
+    }
+
+    async fn ssm(&self, request: Request) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let Ok(body) = to_bytes(body, LARGEST).await else {
+            let message = json!({"__type": "ValidationException", "message": "the request is too large"});
+            return json_reply(413, &message);
+        };
+        let target = parts.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
+        if let Some(operation) = target.and_then(operation::from_target)
+            && let Some(reply) = self.ssm.handle(operation, &body).await
+        {
+            return json_reply(reply.status, &reply.body);
+        }
+        match self.upstream.fetch(parts.method, &parts.uri, &parts.headers, body).await {
+            Ok(answer) => answer.into_response(),
+            Err(error) => unreachable(&parts.headers, &error),
+        }
+    }
+
+    async fn stream(&self, request: Request) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let body = reqwest::Body::wrap_stream(body.into_data_stream().map_err(std::io::Error::other));
+        match self.upstream.stream(parts.method, &parts.uri, &parts.headers, body).await {
+            Ok(response) => response,
+            Err(error) => unreachable(&parts.headers, &error),
+        }
+    }
+}
+
+fn json_reply(status: u16, body: &serde_json::Value) -> Response<Body> {
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.1"));
+    if let Ok(id) = HeaderValue::from_str(&request_id()) {
+        headers.insert("x-amzn-requestid", id);
+    }
+    response
+}
+
+/// 503 in the protocol of the caller, which then repeats the call.
+fn unreachable(headers: &HeaderMap, error: &reqwest::Error) -> Response<Body> {
+    log::line(format_args!("the emulator does not answer: {error}"));
+    let message = "the emulator behind the rehearsal cloud does not answer";
+    if headers.contains_key("x-amz-target") {
+        return json_reply(503, &json!({"__type": "ServiceUnavailableException", "message": message}));
+    }
+    let refusal = Refusal {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        code: "ServiceUnavailable",
+        message: message.to_owned(),
+    };
+    refusal.response()
+}

@@ -1,0 +1,180 @@
+//! The emulator behind the proxy: how requests are passed on, and how the cloud itself asks it something.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderName, Method, Response, StatusCode, Uri, header};
+use bytes::Bytes;
+
+use crate::error::Error;
+use crate::operation::Form;
+use crate::xml::Element;
+
+/// A client of the emulator; clones share connections.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    base: String,
+    client: reqwest::Client,
+}
+
+/// Why a question to the emulator has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// It cannot be reached.
+    #[error("the emulator behind the rehearsal cloud does not answer: {0}")]
+    Unreachable(#[from] reqwest::Error),
+    /// It answered an error.
+    #[error("{operation}: {code}: {message}")]
+    Refused {
+        /// What was asked.
+        operation: String,
+        /// The AWS error code.
+        code: String,
+        /// Its message.
+        message: String,
+    },
+    /// Its answer cannot be read.
+    #[error("{operation}: {why}")]
+    Unreadable {
+        /// What was asked.
+        operation: String,
+        /// What is wrong with the answer.
+        why: String,
+    },
+}
+
+/// An answer held in memory, so that it can be read and adjusted.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The answer for the caller, unchanged.
+    pub fn into_response(self) -> Response<Body> {
+        with_headers(self.status, &self.headers, Body::from(self.body))
+    }
+
+    /// The answer with another body.
+    pub fn with_body(self, body: String) -> Response<Body> {
+        with_headers(self.status, &self.headers, Body::from(body))
+    }
+
+    /// The body as XML.
+    pub fn xml(&self) -> Option<Element> {
+        Element::parse(std::str::from_utf8(&self.body).ok()?).ok()
+    }
+}
+
+impl Upstream {
+    /// A client of the emulator at this address.
+    pub fn new(base: &str) -> Result<Self, Error> {
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(5))
+            .build()
+            .map_err(|error| Error::setup("cannot make an HTTP client", error))?;
+        Ok(Self { base: base.trim_end_matches('/').to_owned(), client })
+    }
+
+    /// Whether anything answers.
+    pub async fn answers(&self) -> bool {
+        self.client.get(&self.base).timeout(Duration::from_secs(2)).send().await.is_ok()
+    }
+
+    /// Passes a request on and its answer back, both as streams.
+    pub async fn stream(
+        &self,
+        method: Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: reqwest::Body,
+    ) -> Result<Response<Body>, reqwest::Error> {
+        let answer = self.request(method, uri, headers).body(body).send().await?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        Ok(with_headers(status, &headers, Body::from_stream(answer.bytes_stream())))
+    }
+
+    /// Passes a request on and waits for its whole answer.
+    pub async fn fetch(
+        &self,
+        method: Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, reqwest::Error> {
+        let answer = self.request(method, uri, headers).body(body).send().await?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        Ok(Answer { status, headers, body: answer.bytes().await? })
+    }
+
+    /// Asks a query-protocol operation in the cloud's own name.
+    pub async fn ask(&self, service: &str, region: &str, form: &Form) -> Result<Element, AskError> {
+        let operation = form.get("Action").unwrap_or_default().to_owned();
+        let answer = self
+            .client
+            .post(&self.base)
+            .header(
+                header::AUTHORIZATION,
+                format!(
+                    "AWS4-HMAC-SHA256 Credential=local-cloud/20260101/{region}/{service}/aws4_request, \
+                     SignedHeaders=host, Signature=0"
+                ),
+            )
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded; charset=utf-8")
+            .body(form.encode())
+            .timeout(Duration::from_secs(60))
+            .send()
+            .await?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        let root = Element::parse(&text)
+            .map_err(|error| AskError::Unreadable { operation: operation.clone(), why: error.to_string() })?;
+        if status.is_success() {
+            return Ok(root);
+        }
+        // EC2: Response/Errors/Error; the other query services: ErrorResponse/Error.
+        let error = root.at(&["Errors", "Error"]).or_else(|| root.child("Error"));
+        let read = |name| error.and_then(|e| e.text_at(&[name])).unwrap_or_else(|| status.to_string());
+        Err(AskError::Refused { operation, code: read("Code"), message: read("Message") })
+    }
+
+    fn request(&self, method: Method, uri: &Uri, headers: &HeaderMap) -> reqwest::RequestBuilder {
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let mut passed = headers.clone();
+        for name in HOP_BY_HOP {
+            passed.remove(name);
+        }
+        self.client.request(method, format!("{}{path}", self.base)).headers(passed)
+    }
+}
+
+/// Headers that belong to one connection (RFC 9110, 7.6.1).
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::EXPECT,
+];
+
+fn with_headers(status: StatusCode, headers: &HeaderMap, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let own = [header::CONTENT_LENGTH, header::DATE];
+    for (name, value) in headers {
+        if !HOP_BY_HOP.contains(name) && !own.contains(name) {
+            response.headers_mut().append(name, value.clone());
+        }
+    }
+    response
+}
