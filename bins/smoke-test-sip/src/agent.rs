@@ -734,7 +734,7 @@ impl<'a> Agent<'a> {
 
     /// The pause until a request is sent again; none over a reliable transport.
     fn pause(&self, resend: &mut Resend) -> Option<Instant> {
-        let pause = resend.next()?;
+        let pause = resend.pause()?;
         (self.settings.transport == Transport::Udp).then(|| Instant::now() + pause)
     }
 

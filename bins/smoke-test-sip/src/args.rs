@@ -9,7 +9,7 @@ use deploy_inventory::{Host, Inventory};
 use serde_json::Value;
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What a person is told who asks for another transport.
@@ -185,7 +185,7 @@ impl Args {
                 let inventory = self.read_inventory(path)?;
                 (self.hosts(&inventory, path)?, Some(inventory))
             }
-            None => (self.target.iter().map(|target| self.from_uri(target)).collect(), None),
+            None => (self.target.iter().map(|target| self.target_from_uri(target)).collect(), None),
         };
         let named = |name: fn(&Inventory) -> Option<&str>| {
             inventory.as_ref().and_then(name).map(str::to_owned)
@@ -203,7 +203,7 @@ impl Args {
         })
     }
 
-    fn from_uri(&self, target: &TargetUri) -> Target {
+    fn target_from_uri(&self, target: &TargetUri) -> Target {
         let uri = SipUri { params: Vec::new(), ..target.uri.clone() };
         let domain = self.domain.clone().unwrap_or_else(|| uri.host.clone());
         let transport = target.transport.unwrap_or(self.transport);
@@ -216,17 +216,17 @@ impl Args {
         Inventory::parse(&text).map_err(|source| Error::Inventory { path: path.clone(), source })
     }
 
-    fn hosts(&self, inventory: &Inventory, path: &PathBuf) -> Result<Vec<Target>, Error> {
+    fn hosts(&self, inventory: &Inventory, path: &Path) -> Result<Vec<Target>, Error> {
         let limit = self.limit.as_deref();
         let selected = inventory.select(limit).map_err(|source| Error::Limit { source })?;
         if selected.is_empty() {
             let limit = limit.unwrap_or("all").to_owned();
-            return Err(Error::NoHosts { path: path.clone(), limit });
+            return Err(Error::NoHosts { path: path.to_owned(), limit });
         }
-        selected.into_iter().map(|host| self.from_host(inventory, host)).collect()
+        selected.into_iter().map(|host| self.target_from_host(inventory, host)).collect()
     }
 
-    fn from_host(&self, inventory: &Inventory, host: &Host) -> Result<Target, Error> {
+    fn target_from_host(&self, inventory: &Inventory, host: &Host) -> Result<Target, Error> {
         let name = host.name.clone();
         let public =
             host.public_ip.as_deref().ok_or_else(|| Error::NoPublicIp { host: name.clone() })?;

@@ -234,7 +234,7 @@ impl Framer {
     ///
     /// # Errors
     /// [`Malformed`]: where the next message begins is unknown now, so the stream is of no more use.
-    pub fn next(&mut self) -> Result<Option<Message>, Malformed> {
+    pub fn take(&mut self) -> Result<Option<Message>, Malformed> {
         let blank = self.buffer.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         self.buffer.drain(..blank);
         let Some(head_end) = find_head_end(&self.buffer) else {
@@ -368,7 +368,7 @@ mod tests {
             let (mut framer, mut seen) = (Framer::default(), 0);
             for part in wire.chunks(size) {
                 framer.push(part);
-                while let Some(message) = framer.next().unwrap() {
+                while let Some(message) = framer.take().unwrap() {
                     assert_eq!(message.body, b"body");
                     seen += 1;
                 }
@@ -377,7 +377,7 @@ mod tests {
         }
         let mut framer = Framer::default();
         framer.push(OK.replace("l: 4\r\n", "").as_bytes());
-        assert!(framer.next().is_err());
+        assert!(framer.take().is_err());
     }
 
     #[test]
@@ -423,7 +423,7 @@ mod tests {
             }
             let mut framer = Framer::default();
             framer.push(&bytes);
-            while let Ok(Some(_)) = framer.next() {}
+            while let Ok(Some(_)) = framer.take() {}
         }
     }
 

@@ -28,7 +28,7 @@ impl Resend {
     }
 
     /// The pause before the next sending; `None` when there is none. Timers A and E.
-    pub fn next(&mut self) -> Option<Duration> {
+    pub fn pause(&mut self) -> Option<Duration> {
         if self.invite && self.provisional {
             return None;
         }
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     fn seconds(mut resend: Resend, count: usize) -> Vec<f64> {
-        std::iter::from_fn(|| resend.next()).take(count).map(|pause| pause.as_secs_f64()).collect()
+        std::iter::from_fn(|| resend.pause()).take(count).map(|pause| pause.as_secs_f64()).collect()
     }
 
     #[test]
@@ -56,7 +56,7 @@ mod tests {
     fn a_provisional_response_ends_or_slows_it() {
         let after = |invite| {
             let mut resend = Resend::new(invite);
-            resend.next();
+            resend.pause();
             resend.provisional();
             seconds(resend, 2)
         };

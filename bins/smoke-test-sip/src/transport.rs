@@ -223,7 +223,7 @@ async fn read_stream(mut stream: OwnedReadHalf, peer: SocketAddr, events: mpsc::
     let (mut framer, mut buffer) = (Framer::default(), vec![0; 16 * 1024]);
     loop {
         let last = loop {
-            match framer.next() {
+            match framer.take() {
                 Ok(Some(message)) => {
                     if events
                         .send(Event::Message { from: peer, message: Box::new(message) })

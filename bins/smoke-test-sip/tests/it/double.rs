@@ -28,8 +28,10 @@ pub(crate) struct Behaviour {
     pub(crate) rings: bool,
     /// Sends each 2xx to INVITE twice.
     pub(crate) repeats_ok: bool,
-    /// Ends the call as soon as audio comes.
-    pub(crate) hangs_up: bool,
+    /// What it asks inside the call as soon as audio comes, e.g. `BYE`.
+    pub(crate) asks: Option<&'static str>,
+    /// Names this address as its own in the answer to INVITE.
+    pub(crate) contact: Option<SocketAddr>,
     /// Goes on listing a binding that was taken back.
     pub(crate) keeps_binding: bool,
     /// What it sends back for audio.
@@ -59,7 +61,8 @@ impl Default for Behaviour {
             invite_status: 200,
             rings: false,
             repeats_ok: false,
-            hangs_up: false,
+            asks: None,
+            contact: None,
             keeps_binding: false,
             audio: Audio::Echo,
             first_options: Vec::new(),
@@ -252,24 +255,25 @@ impl Service {
         );
         let contact = format!(
             "Contact: <sip:{};transport={}>\r\nContent-Type: application/sdp\r\n",
-            self.address, self.transport
+            self.behaviour.contact.unwrap_or(self.address),
+            self.transport
         );
         let ok = reply(request, 200, &contact, &body);
-        let bye = self.bye(request);
+        let question = self.behaviour.asks.map(|method| self.question(method, request));
         let (behaviour, transmit) = (self.behaviour.clone(), Arc::clone(send));
-        thread::spawn(move || echo(&rtp, &behaviour, &bye, &transmit));
+        thread::spawn(move || echo(&rtp, &behaviour, question, &transmit));
         send(ok.as_bytes());
         if self.behaviour.repeats_ok {
             send(ok.as_bytes());
         }
     }
 
-    /// The request with which this side ends the call.
-    fn bye(&self, invite: &str) -> String {
+    /// A request of this side inside the call.
+    fn question(&self, method: &str, invite: &str) -> String {
         let uri = field(invite, "Contact").unwrap().trim_matches(['<', '>']).to_owned();
         format!(
-            "BYE {uri} SIP/2.0\r\nVia: SIP/2.0/{} {};branch=z9hG4bKdouble\r\nFrom: {};tag=double\r\nTo: {}\r\n\
-             Call-ID: {}\r\nCSeq: 1 BYE\r\nContent-Length: 0\r\n\r\n",
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/{} {};branch=z9hG4bKdouble\r\nFrom: {};tag=double\r\nTo: {}\r\n\
+             Call-ID: {}\r\nCSeq: 1 {method}\r\nContent-Length: 0\r\n\r\n",
             self.transport,
             self.address,
             field(invite, "To").unwrap(),
@@ -300,12 +304,11 @@ impl Service {
     }
 }
 
-fn echo(rtp: &UdpSocket, behaviour: &Behaviour, bye: &str, send: &Send) {
+fn echo(rtp: &UdpSocket, behaviour: &Behaviour, mut question: Option<String>, send: &Send) {
     let mut buffer = [0; 2048];
-    let mut first = true;
     while let Ok((length, from)) = rtp.recv_from(&mut buffer) {
-        if std::mem::take(&mut first) && behaviour.hangs_up {
-            send(bye.as_bytes());
+        if let Some(question) = question.take() {
+            send(question.as_bytes());
         }
         // Another stream: its own SSRC and sequence.
         buffer[8] ^= 0xff;

@@ -1,5 +1,7 @@
 //! The real binary against a double of a SIP service on real sockets, and its bad input.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test by panicking")]
+
 mod double;
 
 use deploy_testkit::{Outcome, Tool};
@@ -216,7 +218,7 @@ fn audio_that_does_not_come_back_as_sent_is_a_verdict() {
 
 #[test]
 fn a_call_that_the_other_side_ends_is_a_verdict() {
-    let double = Double::udp(Behaviour { hangs_up: true, ..Behaviour::default() });
+    let double = Double::udp(Behaviour { asks: Some("BYE"), ..Behaviour::default() });
     let (outcome, report) = all_steps(&double, "udp", &[]);
     assert_eq!(outcome.code, 1, "{outcome:?}");
     assert_eq!(
@@ -224,6 +226,40 @@ fn a_call_that_the_other_side_ends_is_a_verdict() {
         "options=success register=success call=success media=failed bye=skipped unregister=success"
     );
     assert!(detail(&report, "media").starts_with("the other side ended the call"), "{report}");
+}
+
+#[test]
+fn what_the_other_side_asks_inside_the_call_is_answered() {
+    let check = |method: &'static str, status: &str| {
+        let double = Double::udp(Behaviour { asks: Some(method), ..Behaviour::default() });
+        let (outcome, _) = all_steps(&double, "udp", &[]);
+        assert_eq!(outcome.code, 0, "{outcome:?}");
+        let answers = double.raw().into_iter().filter(|text| text.starts_with("SIP/2.0 "));
+        let answers: Vec<String> =
+            answers.filter(|text| field(text, "CSeq") == Some(&format!("1 {method}"))).collect();
+        assert!(answers.len() == 1 && answers[0].starts_with(status), "{answers:?}");
+    };
+    check("OPTIONS", "SIP/2.0 200 ");
+    check("NOTIFY", "SIP/2.0 200 ");
+    check("INVITE", "SIP/2.0 488 ");
+    check("REFER", "SIP/2.0 405 ");
+}
+
+#[test]
+fn a_contact_that_leads_nowhere_is_named_and_the_call_is_ended_nevertheless() {
+    let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let double = Double::udp(Behaviour { contact: Some(closed), ..Behaviour::default() });
+    let (outcome, report) = all_steps(&double, "udp", &[]);
+    assert_eq!(outcome.code, 1, "{outcome:?}");
+    assert_eq!(
+        steps(&report),
+        ALL_GOOD.replace("call=success", "call=warned").replace("bye=success", "bye=failed")
+    );
+    assert!(
+        detail(&report, "bye").contains("does the service announce its public address"),
+        "{report}"
+    );
+    assert_eq!(double.requests().iter().filter(|request| *request == "BYE").count(), 1);
 }
 
 #[test]
