@@ -8,16 +8,26 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 folder=$terraform_root/bootstrap
 if [[ -n ${1:-} && $1 != --name ]]; then fail 2 "unknown argument \`$1\`" 'usage: bootstrap.sh [--name]'; fi
 
-# The name holds the account: bucket names are unique in all of AWS.
+# The name holds the account: bucket names are unique in all of AWS. An access key belongs to one account for good,
+# so what it answered is kept; other credentials are asked every time.
 bucket=${TF_STATE_BUCKET:-}
 if [[ -z $bucket ]]; then
   scratch=$(mktemp -d)
   trap 'rm -rf "$scratch"' EXIT
-  terraform_in "$folder/identity" init -lockfile=readonly "${plugin_arguments[@]}" >"$scratch/log" \
-    || { cat "$scratch/log" >&2 && fail_terraform 'cannot set up Terraform'; }
-  terraform_in "$folder/identity" apply -auto-approve -state="$scratch/state" >"$scratch/log" \
-    || fail_terraform 'cannot tell which account this is'
-  bucket=$project-tfstate-$(terraform_in "$folder/identity" output -state="$scratch/state" -raw account_id)-$region
+  known=$scratch/account
+  if [[ -n ${AWS_ACCESS_KEY_ID:-} ]]; then
+    known=$folder/identity/.terraform/account-$(sha256sum <<<"$AWS_ACCESS_KEY_ID ${AWS_ENDPOINT_URL:-}" | cut -c1-16)
+  fi
+  if [[ ! -s $known ]]; then
+    terraform_in "$folder/identity" init -lockfile=readonly "${plugin_arguments[@]}" >"$scratch/log" \
+      || { cat "$scratch/log" >&2 && fail_terraform 'cannot set up Terraform'; }
+    terraform_in "$folder/identity" apply -auto-approve -state="$scratch/state" >"$scratch/log" \
+      || fail_terraform 'cannot tell which account this is'
+    terraform_in "$folder/identity" output -state="$scratch/state" -raw account_id >"$scratch/new"
+    mkdir -p "$(dirname "$known")"
+    mv "$scratch/new" "$known"
+  fi
+  bucket=$project-tfstate-$(<"$known")-$region
 fi
 if [[ ${1:-} == --name ]]; then echo "$bucket" && exit; fi
 

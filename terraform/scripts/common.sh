@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # The variables are for the scripts that source this.
 # What the scripts of this folder share; sourced, not run. The caller has set -euo pipefail.
 
 terraform_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -47,7 +47,7 @@ terraform_in() {
 fail_terraform() {
   case $terraform_errors in
     *'No valid credential sources'* | *ExpiredToken* | *InvalidClientTokenId* | *AccessDenied* | *UnauthorizedOperation* | *SignatureDoesNotMatch*)
-      fail 5 "$1: AWS does not accept the credentials" 'check `aws sts get-caller-identity`' ;;
+      fail 5 "$1: AWS does not accept the credentials" 'are they set, and not expired?' ;;
     *'connection refused'* | *'no such host'* | *'i/o timeout'* | *Throttling* | *'StatusCode: 50'[0-9]*)
       fail 6 "$1: AWS cannot be reached${AWS_ENDPOINT_URL:+ at $AWS_ENDPOINT_URL}" 'is the endpoint up, and the network?' ;;
     *) fail 1 "$1" ;;

@@ -32,10 +32,12 @@ initialise() {
 }
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
+bucket=$(sed -n 's/^bucket *= "\(.*\)"$/\1/p' "$backend")
+if [[ -e $terraform_root/bootstrap/$bucket.tfstate ]]; then "$scripts/bootstrap.sh"; fi # cut short the last time
 if ! initialise; then
   case $terraform_errors in
     *NoSuchBucket* | *'S3 bucket'*'does not exist'*) "$scripts/bootstrap.sh" ;;
   esac
   initialise || { cat "$log" >&2 && fail_terraform "cannot initialise $environment"; }
 fi
-echo "$environment: Terraform is ready, its state is in $(sed -n 's/^bucket *= "\(.*\)"$/\1/p' "$backend")" >&2
+echo "$environment: Terraform is ready, its state is in $bucket" >&2

@@ -1,7 +1,8 @@
 # Which account these credentials belong to: the name of the state's bucket hangs on it. Makes nothing, keeps no state.
 
 provider "aws" {
-  region = var.region
+  region      = var.region
+  max_retries = 3 # This is the first call of all: whether AWS can be reached is told soon.
 }
 
 data "aws_caller_identity" "current" {}

@@ -23,6 +23,17 @@ resource "aws_dynamodb_table" "lock" {
 resource "aws_s3_bucket" "this" {
   bucket = var.bucket_name
 
+  # Deprecated in favour of a resource of its own, for which the provider then waits 55 s on every new backend.
+  lifecycle_rule {
+    id                                     = "old-states"
+    enabled                                = true
+    abort_incomplete_multipart_upload_days = 7
+
+    noncurrent_version_expiration {
+      days = var.noncurrent_version_days
+    }
+  }
+
   # Whoever finds the bucket may rely on the table.
   depends_on = [aws_dynamodb_table.lock]
 
@@ -67,27 +78,4 @@ resource "aws_s3_bucket_ownership_controls" "this" {
   rule {
     object_ownership = "BucketOwnerEnforced"
   }
-}
-
-resource "aws_s3_bucket_lifecycle_configuration" "this" {
-  bucket = aws_s3_bucket.this.id
-
-  rule {
-    id     = "old-states"
-    status = "Enabled"
-
-    filter {}
-
-    noncurrent_version_expiration {
-      noncurrent_days           = var.noncurrent_version_days
-      newer_noncurrent_versions = var.noncurrent_versions_kept
-    }
-
-    abort_incomplete_multipart_upload {
-      days_after_initiation = 7
-    }
-  }
-
-  # A lifecycle rule for old versions is only accepted once there are versions.
-  depends_on = [aws_s3_bucket_versioning.this]
 }

@@ -30,23 +30,12 @@ variable "kms_key_arn" {
 }
 
 variable "noncurrent_version_days" {
-  description = "Days after which a replaced version of a state may be deleted."
+  description = "Days after which a replaced version of a state is deleted."
   type        = number
-  default     = 90
+  default     = 365
 
   validation {
     condition     = var.noncurrent_version_days >= 7
     error_message = "noncurrent_version_days must be at least 7: a broken state is often noticed only after some days."
-  }
-}
-
-variable "noncurrent_versions_kept" {
-  description = "Replaced versions of a state that are kept however old they are."
-  type        = number
-  default     = 20
-
-  validation {
-    condition     = var.noncurrent_versions_kept >= 1 && var.noncurrent_versions_kept <= 100
-    error_message = "noncurrent_versions_kept must be 1 to 100, as S3 demands."
   }
 }
