@@ -39,7 +39,7 @@ pub(crate) struct HostEnd {
 #[derive(Debug, Clone)]
 pub(crate) enum Ending {
     /// It answered.
-    Recap(Recap),
+    Recap(Box<Recap>),
     /// It ran or may have run, and no whole answer came back.
     NoResult(String),
     /// It never ran.
@@ -93,7 +93,10 @@ pub(crate) struct Drive<'a> {
     sending: RefCell<Option<String>>,
     calls: RefCell<Vec<Call>>,
     ends: RefCell<BTreeMap<String, End>>,
+    /// The last that is known of a running host.
     seen: RefCell<BTreeMap<String, String>>,
+    /// Hosts whose agent took the command.
+    started: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> Drive<'a> {
@@ -108,6 +111,7 @@ impl<'a> Drive<'a> {
             calls: RefCell::default(),
             ends: RefCell::default(),
             seen: RefCell::default(),
+            started: RefCell::default(),
         }
     }
 
@@ -118,12 +122,12 @@ impl<'a> Drive<'a> {
             result = timeout_at(until, self.all()) => result,
         };
         match result {
-            Ok(Ok(hosts)) => Ok(Outcome { hosts, stopped: None }),
+            Ok(Ok(Some(hosts))) => Ok(Outcome { hosts, stopped: None }),
             Ok(Err(error)) => {
                 self.cancel_all().await;
                 Err(error)
             }
-            Err(_) => {
+            Ok(Ok(None)) | Err(_) => {
                 self.cancel_all().await;
                 let waited = human(self.plan.timeout);
                 let ending =
@@ -133,7 +137,8 @@ impl<'a> Drive<'a> {
         }
     }
 
-    async fn all(&self) -> Result<Vec<HostEnd>, Error> {
+    /// `None` when the time is over and no host had started.
+    async fn all(&self) -> Result<Option<Vec<HostEnd>>, Error> {
         let ids: Vec<String> = self.plan.hosts.iter().map(|host| host.id.clone()).collect();
         let unreachable = self.ssm.unreachable(&ids).await?;
         if !unreachable.is_empty() {
@@ -147,8 +152,7 @@ impl<'a> Drive<'a> {
             return Err(Error::Offline { hosts });
         }
         self.send_run(&ids, false).await?;
-        self.wait(ids.len()).await?;
-        self.collect().await
+        if self.wait(ids.len()).await? { self.collect().await.map(Some) } else { Ok(None) }
     }
 
     fn left(&self) -> Duration {
@@ -210,8 +214,9 @@ impl<'a> Drive<'a> {
         Ok(())
     }
 
-    /// Polls until every host has an end.
-    async fn wait(&self, hosts: usize) -> Result<(), Error> {
+    /// Polls until every host has an end. False when the time is over and there is nothing to wait for, because none
+    /// of the rest has started.
+    async fn wait(&self, hosts: usize) -> Result<bool, Error> {
         let mut last_progress = Instant::now();
         let mut outage: Option<Instant> = None;
         while self.ends.borrow().len() < hosts {
@@ -234,6 +239,9 @@ impl<'a> Drive<'a> {
                 }
                 Err(error) => return Err(error.into()),
             };
+            if self.left().is_zero() && !self.any_running() {
+                return Ok(false);
+            }
             self.feed(hungry).await?;
             if last_progress.elapsed() >= PROGRESS_EVERY {
                 last_progress = Instant::now();
@@ -244,7 +252,13 @@ impl<'a> Drive<'a> {
                 format!("{done} of {hosts} hosts ended after {}", human(self.start.elapsed()))
             });
         }
-        Ok(())
+        Ok(true)
+    }
+
+    fn any_running(&self) -> bool {
+        let (calls, started) = (self.calls.borrow(), self.started.borrow());
+        let mut runs = calls.iter().filter(|call| matches!(call.kind, Kind::Run { .. }));
+        runs.any(|call| call.waiting.iter().any(|id| started.contains(id)))
     }
 
     /// Gives the bundle, or its last part and the run, to hosts that wait for it.
@@ -285,6 +299,9 @@ impl<'a> Drive<'a> {
     }
 
     fn running(&self, call: &Call, invocation: &Invocation) {
+        if invocation.details == "InProgress" {
+            self.started.borrow_mut().insert(invocation.id.clone());
+        }
         if matches!(call.kind, Kind::Run { .. }) && !self.seen.borrow().contains_key(&invocation.id)
         {
             let text = match invocation.details.as_str() {
@@ -449,6 +466,7 @@ impl<'a> Drive<'a> {
             sleep(Duration::from_millis(250)).await;
             let invocations = self.ssm.invocations(&command).await?;
             if invocations.iter().any(|invocation| invocation.ended) {
+                self.calls.borrow_mut().retain(|call| call.command != command);
                 return Ok(self.ssm.output(&command, id).await?.0);
             }
             if start.elapsed() > SIDE_EXECUTION + SIDE_DELIVERY {
@@ -567,7 +585,7 @@ fn believe(recap: Recap, invocation: &Invocation) -> Ending {
             invocation.details
         ));
     }
-    Ending::Recap(recap)
+    Ending::Recap(Box::new(recap))
 }
 
 /// What a missing recap means: <https://docs.aws.amazon.com/systems-manager/latest/userguide/monitor-commands.html>.

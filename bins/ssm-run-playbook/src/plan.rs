@@ -216,15 +216,19 @@ fn is_instance_id(id: &str) -> bool {
         || id.strip_prefix("mi-").is_some_and(|rest| word(rest, &[17]))
 }
 
-/// The Ansible folder as a person and GitHub name it: relative to the checkout inside Actions, as typed elsewhere.
+/// The Ansible folder as a person and GitHub name it: relative to the repository when it is in one, else as typed.
 fn shown(folder: &Path, ctx: &Context) -> PathBuf {
-    let in_checkout = || {
-        let root = std::fs::canonicalize(ctx.actions().environment().workspace.as_ref()?).ok()?;
+    let in_repository = || {
         let real = std::fs::canonicalize(folder).ok()?;
+        let checkout = ctx.actions().environment().workspace.as_ref();
+        let root = checkout.and_then(|path| std::fs::canonicalize(path).ok());
+        let root = root.filter(|root| real.starts_with(root)).or_else(|| {
+            real.ancestors().skip(1).find(|path| path.join(".git").exists()).map(Path::to_owned)
+        })?;
         real.strip_prefix(root).ok().map(Path::to_owned)
     };
     let typed = folder.strip_prefix(".").unwrap_or(folder).to_owned();
-    in_checkout().unwrap_or(typed)
+    in_repository().unwrap_or(typed)
 }
 
 /// Points at the line of a file that does not parse.

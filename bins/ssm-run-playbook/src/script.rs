@@ -70,7 +70,7 @@ pub(crate) fn run(
     }
     let mut script = head(base, request.run, sha256);
     script.push_str(
-        r#"PATH="$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        r#"PATH="${PATH:+$PATH:}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 command -v python3 > /dev/null || answer no-ansible 'python3 is not on PATH' 1
 command -v ansible-playbook > /dev/null || answer no-ansible 'ansible-playbook is not on PATH' 1
 mkdir -p "$base/runs" "$base/bundles" "$base/incoming" || answer broken "cannot create $base" 1

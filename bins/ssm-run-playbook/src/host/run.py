@@ -100,6 +100,7 @@ class Supervisor:
             self.request = json.load(file)
         os.unlink(os.path.join(folder, "request.json"))  # It holds the extra vars.
         self.began = time.monotonic()
+        self.config = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True)
         self.host, self.has_interpreter = self.find_host()
 
     def find_host(self):
@@ -164,11 +165,11 @@ class Supervisor:
     def environment(self):
         env = dict(os.environ)
         env.setdefault("HOME", "/root")
-        env["PATH"] = env.get("PATH", "") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        env["PATH"] = env["PATH"] + ":" + system if env.get("PATH") else system
         tool = os.path.join(self.work, ".ssm-run-playbook")
         env.update(
             LC_ALL="C.UTF-8",
-            PYTHONUNBUFFERED="1",
             ANSIBLE_CALLBACK_PLUGINS=os.path.join(tool, "callback_plugins"),
             ANSIBLE_CALLBACKS_ENABLED="ssm_run_playbook",
             ANSIBLE_STDOUT_CALLBACK="default",
@@ -183,14 +184,13 @@ class Supervisor:
             SSM_RUN_PLAYBOOK_STOP=self.stop,
         )
         env.pop("ANSIBLE_CONFIG", None)
-        config = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True)
-        config.read(os.path.join(self.work, "ansible.cfg"), encoding="utf-8")
-        has = lambda *names: any(config.has_option("defaults", name) for name in names)
-        for room, variable, known in (
-            ("roles", "ANSIBLE_ROLES_PATH", has("roles_path")),
-            ("collections", "ANSIBLE_COLLECTIONS_PATH", has("collections_path", "collections_paths")),
+        self.config.read(os.path.join(self.work, "ansible.cfg"), encoding="utf-8")
+        for room, variable, options in (
+            ("roles", "ANSIBLE_ROLES_PATH", ("roles_path",)),
+            ("collections", "ANSIBLE_COLLECTIONS_PATH", ("collections_path", "collections_paths")),
         ):
             path = os.path.join(self.work, room)
+            known = any(self.config.has_option("defaults", option) for option in options)
             if os.path.isdir(path) and not known:
                 env[variable] = path
         return env
@@ -199,7 +199,7 @@ class Supervisor:
         """Writes the private files and returns the command line, which holds no variable."""
         os.mkdir(self.private, 0o700)
         variables = {"ansible_connection": "local"}
-        if not self.has_interpreter:
+        if not (self.has_interpreter or self.config.has_option("defaults", "interpreter_python")):
             system = "/usr/bin/python3"
             variables["ansible_python_interpreter"] = system if os.path.exists(system) else sys.executable
         # A second inventory source makes this host local, and only this one: a task delegated to another host fails
@@ -268,6 +268,7 @@ class Supervisor:
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
+                    umask=0o022,  # Ours is 077, which must not reach the files that tasks make.
                 )
             code, reason = self.supervise(process.pid)
         finally:

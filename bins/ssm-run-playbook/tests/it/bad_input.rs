@@ -1,0 +1,121 @@
+//! Bad input: one clear error, the right exit status, and nothing sent.
+
+use crate::double::{Double, Fault};
+use crate::{FIRST, Repository, ended};
+
+const FINE: &str = "- name: Fine\n  ansible.builtin.debug:\n    msg: x\n";
+
+/// Nothing was asked of AWS.
+#[track_caller]
+fn refused(repository: &Repository, args: &[&str], code: i32, said: &[&str]) {
+    let double = Double::start(&[]);
+    ended(&repository.tool(&double, args).run(), code, said);
+    assert!(double.operations().is_empty(), "{:?}", double.operations());
+}
+
+#[test]
+fn a_playbook_that_does_not_parse_is_named_with_file_and_line() {
+    let repository = Repository::new(FINE);
+    repository.write("ansible/playbooks/site.yml", "- hosts: sip\n  roles:\n    - demo\n   - x\n");
+    repository.write(".git/HEAD", "");
+    let double = Double::start(&[]);
+    let outcome = repository.tool(&double, &[]).actions().run();
+    ended(&outcome, 2, &["error: ansible/playbooks/site.yml:4:", "   - x"]);
+    assert!(
+        outcome.stderr.contains("::error file=ansible/playbooks/site.yml,line=4,"),
+        "{}",
+        outcome.stderr
+    );
+    assert!(double.operations().is_empty());
+}
+
+#[test]
+fn a_role_file_that_does_not_parse_is_found_before_anything_is_sent() {
+    let repository = Repository::new("- name: x\n  ansible.builtin.debug: {msg: x\n");
+    refused(&repository, &[], 2, &["ansible/roles/demo/tasks/main.yml:2:"]);
+}
+
+#[test]
+fn a_playbook_without_plays_is_refused() {
+    let repository = Repository::new(FINE);
+    repository.write("ansible/playbooks/site.yml", "- name: x\n  tasks: []\n");
+    refused(&repository, &[], 2, &["site.yml:1:3: a play needs `hosts`"]);
+}
+
+#[test]
+fn files_that_are_not_there_are_named() {
+    let repository = Repository::new(FINE);
+    refused(&repository, &["--ansible-dir", "nowhere"], 2, &["no Ansible folder `nowhere`"]);
+    refused(&repository, &["-e", "@nowhere.yml"], 2, &["cannot read `nowhere.yml`"]);
+    std::fs::remove_file(repository.path().join("ansible/playbooks/site.yml")).unwrap();
+    refused(&repository, &[], 2, &["no playbook `playbooks/site.yml`", "looked for it"]);
+    std::fs::remove_file(repository.path().join("inventory.json")).unwrap();
+    refused(&repository, &[], 2, &["cannot read `inventory.json`"]);
+}
+
+#[test]
+fn extra_vars_that_are_not_yaml_are_refused_with_their_line() {
+    let repository = Repository::new(FINE);
+    repository.write("vars.yml", "a: 1\nb: [\n");
+    refused(&repository, &["-e", "@vars.yml"], 2, &["vars.yml:2:"]);
+    refused(&repository, &["-e", "no-equals"], 2, &["expected `K=V`"]);
+}
+
+#[test]
+fn hosts_that_cannot_be_addressed_are_refused() {
+    let repository = Repository::new(FINE);
+    repository.inventory(&[("sip-1", None), ("sip-2", Some("i-short"))]);
+    refused(
+        &repository,
+        &["--limit", "all"],
+        2,
+        &["no instance ID in `inventory.json` for sip-1, sip-2"],
+    );
+    repository.inventory(&[("sip-1", Some(FIRST)), ("sip-2", Some(FIRST))]);
+    refused(&repository, &["--limit", "all"], 2, &["`sip-1` and `sip-2`", "same instance"]);
+}
+
+#[test]
+fn a_pattern_that_leaves_no_host_is_empty() {
+    let repository = Repository::new(FINE);
+    refused(
+        &repository,
+        &["--limit", "sip:!sip-1:!sip-2"],
+        3,
+        &["no host in `inventory.json` matches"],
+    );
+}
+
+#[test]
+fn an_inventory_that_is_cut_is_refused() {
+    let repository = Repository::new(FINE);
+    repository.write("inventory.json", r#"{"all": {"hosts""#);
+    refused(&repository, &[], 2, &["`inventory.json` is not an inventory"]);
+}
+
+#[test]
+fn a_link_out_of_the_folder_and_a_timeout_out_of_range_are_refused() {
+    let repository = Repository::new(FINE);
+    refused(&repository, &["--timeout", "72h"], 2, &["between 1 s and 172740 s"]);
+    std::os::unix::fs::symlink("/etc", repository.path().join("ansible/etc")).unwrap();
+    refused(&repository, &[], 2, &["symbolic link `ansible/etc` points to `/etc`"]);
+}
+
+#[test]
+fn an_instance_without_agent_is_unavailable_and_no_right_is_denied() {
+    let repository = Repository::new(FINE);
+    let double = Double::start(&[Fault::NoAgents]);
+    let outcome = repository.tool(&double, &[]).run();
+    ended(&outcome, 6, &["sip-1 (i-0000000000000000a): not registered with Systems Manager"]);
+    assert_eq!(double.count("SendCommand"), 0);
+    let double = Double::start(&[Fault::Deny]);
+    ended(&repository.tool(&double, &[]).run(), 5, &["ssm:DescribeInstanceInformation"]);
+}
+
+#[test]
+fn a_host_without_ansible_is_named_with_the_fix() {
+    let repository = Repository::new(FINE);
+    let double = Double::start(&[Fault::NoAnsible]);
+    let outcome = repository.tool(&double, &[]).run();
+    ended(&outcome, 1, &["ansible-playbook is not on PATH; install ansible-core"]);
+}

@@ -1,0 +1,388 @@
+//! `ssm double`: answers Systems Manager's calls like AWS and really runs the commands on this machine, each instance in
+//! a folder of its own. What it cannot do (cut outputs, lose replies, forget agents) is asked of it by faults.
+
+use serde_json::{Value, json};
+use std::collections::{HashMap, HashSet};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use wiremock::matchers::any;
+use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Fault {
+    /// The first SendCommand is carried out, but its answer is an error.
+    LoseReply,
+    /// The first SendCommand is throttled.
+    ThrottleOnce,
+    /// Every command succeeds and prints nothing that this tool knows.
+    SwallowOutput,
+    /// The recap line ends in its middle.
+    CutRecap,
+    /// No instance is known.
+    NoAgents,
+    /// Everything is denied.
+    Deny,
+    /// Ansible is not on a host's PATH.
+    NoAnsible,
+    /// The agent never takes a command.
+    Silent,
+}
+
+#[derive(Debug, Default)]
+struct Invocation {
+    status: &'static str,
+    details: &'static str,
+    stdout: String,
+    stderr: String,
+    group: Option<u32>,
+}
+
+#[derive(Debug)]
+struct Sent {
+    id: String,
+    comment: String,
+    invocations: HashMap<String, Invocation>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    faults: HashSet<Fault>,
+    commands: Vec<Sent>,
+    requests: Vec<(String, String)>,
+}
+
+type Shared = Arc<Mutex<State>>;
+
+fn lock(state: &Shared) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The double, its server and its instances' folders.
+pub(crate) struct Double {
+    _runtime: tokio::runtime::Runtime,
+    server: MockServer,
+    state: Shared,
+    root: tempfile::TempDir,
+}
+
+impl Double {
+    pub(crate) fn start(faults: &[Fault]) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let state = Shared::default();
+        lock(&state).faults.extend(faults);
+        let server = runtime.block_on(async {
+            let server = MockServer::start().await;
+            let answer = Answer { state: Arc::clone(&state), root: root.path().to_owned() };
+            Mock::given(any()).respond_with(answer).mount(&server).await;
+            server
+        });
+        Self { _runtime: runtime, server, state, root }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.server.uri()
+    }
+
+    /// `--host-folder`: `INSTANCE` becomes the instance's ID where a command runs.
+    pub(crate) fn host_folder(&self) -> String {
+        self.root.path().join("INSTANCE/base").display().to_string()
+    }
+
+    /// The base folder of one instance.
+    pub(crate) fn base(&self, id: &str) -> PathBuf {
+        self.root.path().join(id).join("base")
+    }
+
+    /// The operations that were asked for, in order.
+    pub(crate) fn operations(&self) -> Vec<String> {
+        lock(&self.state).requests.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// How often an operation was asked for.
+    pub(crate) fn count(&self, operation: &str) -> usize {
+        self.operations().iter().filter(|name| *name == operation).count()
+    }
+
+    /// Sizes of the SendCommand bodies.
+    pub(crate) fn sent_sizes(&self) -> Vec<usize> {
+        let state = lock(&self.state);
+        let sends = state.requests.iter().filter(|(name, _)| name == "SendCommand");
+        sends.map(|(_, body)| body.len()).collect()
+    }
+
+    pub(crate) fn fault(&self, fault: Fault) {
+        lock(&self.state).faults.insert(fault);
+    }
+
+    pub(crate) fn clear(&self) {
+        lock(&self.state).requests.clear();
+    }
+}
+
+impl Drop for Double {
+    fn drop(&mut self) {
+        // A failed test leaves no process behind.
+        for command in &lock(&self.state).commands {
+            for invocation in command.invocations.values() {
+                if let Some(group) = invocation.group {
+                    kill_group(group);
+                }
+            }
+        }
+    }
+}
+
+struct Answer {
+    state: Shared,
+    root: PathBuf,
+}
+
+impl Respond for Answer {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let target = request.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
+        let operation = target.and_then(|target| target.strip_prefix("AmazonSSM.")).unwrap_or("?");
+        let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        let text = String::from_utf8_lossy(&request.body).into_owned();
+        let (faults, earlier) = {
+            let mut state = lock(&self.state);
+            let earlier = state.requests.iter().filter(|(name, _)| name == operation).count();
+            state.requests.push((operation.to_owned(), text));
+            (state.faults.clone(), earlier)
+        };
+        if faults.contains(&Fault::Deny) {
+            return error(400, "AccessDeniedException", "not allowed");
+        }
+        match operation {
+            "DescribeInstanceInformation" if faults.contains(&Fault::NoAgents) => {
+                ok(&json!({"InstanceInformationList": []}))
+            }
+            "DescribeInstanceInformation" => describe(&body),
+            "SendCommand" if faults.contains(&Fault::ThrottleOnce) && earlier == 0 => {
+                error(400, "ThrottlingException", "Rate exceeded")
+            }
+            "SendCommand" => {
+                let answer = self.send(&body, &faults);
+                if faults.contains(&Fault::LoseReply) && earlier == 0 {
+                    return error(500, "InternalServerError", "lost");
+                }
+                answer
+            }
+            "ListCommands" => self.list_commands(),
+            "ListCommandInvocations" => self.list_invocations(&body, &faults),
+            "GetCommandInvocation" => self.invocation(&body, &faults),
+            "CancelCommand" => self.cancel(&body),
+            _ => error(400, "NotImplemented", operation),
+        }
+    }
+}
+
+fn ok(body: &Value) -> ResponseTemplate {
+    ResponseTemplate::new(200).set_body_raw(body.to_string(), "application/x-amz-json-1.1")
+}
+
+fn error(status: u16, code: &str, message: &str) -> ResponseTemplate {
+    let body = json!({"__type": code, "message": message}).to_string();
+    ResponseTemplate::new(status).set_body_raw(body, "application/x-amz-json-1.1")
+}
+
+fn describe(body: &Value) -> ResponseTemplate {
+    let ids = body["Filters"][0]["Values"].as_array().cloned().unwrap_or_default();
+    let list: Vec<Value> =
+        ids.iter().map(|id| json!({"InstanceId": id, "PingStatus": "Online"})).collect();
+    ok(&json!({"InstanceInformationList": list}))
+}
+
+impl Answer {
+    fn send(&self, body: &Value, faults: &HashSet<Fault>) -> ResponseTemplate {
+        let size = body["Parameters"].to_string().len();
+        if size > 64 * 1024 {
+            return error(400, "MaxDocumentSizeExceeded", &size.to_string());
+        }
+        assert!(body["Comment"].as_str().unwrap_or_default().len() <= 100, "comment too long");
+        let limit = body["Parameters"]["executionTimeout"][0].as_str().unwrap_or_default();
+        assert!((5..=172_800).contains(&limit.parse::<u64>().unwrap_or(0)), "bad timeout {limit}");
+        let script = body["Parameters"]["commands"][0].as_str().unwrap_or_default().to_owned();
+        let comment = body["Comment"].as_str().unwrap_or_default().to_owned();
+        let ids: Vec<String> =
+            serde_json::from_value(body["InstanceIds"].clone()).unwrap_or_default();
+        let mut state = lock(&self.state);
+        let command = format!("command-{}", state.commands.len() + 1);
+        let silent = faults.contains(&Fault::Silent);
+        let (status, details) =
+            if silent { ("Pending", "Pending") } else { ("InProgress", "In Progress") };
+        let pending = || Invocation { status, details, ..Invocation::default() };
+        let invocations = ids.iter().map(|id| (id.clone(), pending())).collect();
+        state.commands.push(Sent { id: command.clone(), comment: comment.clone(), invocations });
+        drop(state);
+        if !silent {
+            for id in ids {
+                let (script, command) = (script.replace("INSTANCE", &id), command.clone());
+                self.execute(id, command, &script, faults.contains(&Fault::NoAnsible));
+            }
+        }
+        ok(&json!({"Command": {"CommandId": command, "Comment": comment}}))
+    }
+
+    /// Like the agent: a file, `sh`, a process group of its own.
+    fn execute(&self, id: String, command: String, script: &str, without_ansible: bool) {
+        let home = self.root.join(&id);
+        std::fs::create_dir_all(&home).unwrap();
+        let file = home.join(format!("{command}.sh"));
+        std::fs::write(&file, script).unwrap();
+        let path = if without_ansible { python_only(&home) } else { search_path() };
+        let child = Command::new("/bin/sh")
+            .arg(&file)
+            .env_clear()
+            .env("PATH", path)
+            .env("HOME", &home)
+            .env("AWS_SSM_INSTANCE_ID", &id)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        self.update(&command, &id, |invocation| invocation.group = Some(child.id()));
+        let state = Arc::clone(&self.state);
+        std::thread::spawn(move || {
+            let output = child.wait_with_output().unwrap();
+            let mut state = lock(&state);
+            let sent = state.commands.iter_mut().find(|sent| sent.id == command);
+            let Some(invocation) = sent.and_then(|sent| sent.invocations.get_mut(&id)) else {
+                return;
+            };
+            invocation.group = None;
+            invocation.stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+            invocation.stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            (invocation.status, invocation.details) =
+                match (invocation.details, output.status.code()) {
+                    ("Cancelled", _) => ("Cancelled", "Cancelled"),
+                    (_, Some(0)) => ("Success", "Success"),
+                    (_, Some(137)) => ("TimedOut", "Execution Timed Out"),
+                    _ => ("Failed", "Failed"),
+                };
+        });
+    }
+
+    fn update(&self, command: &str, id: &str, change: impl FnOnce(&mut Invocation)) {
+        let mut state = lock(&self.state);
+        let sent = state.commands.iter_mut().find(|sent| sent.id == command);
+        if let Some(invocation) = sent.and_then(|sent| sent.invocations.get_mut(id)) {
+            change(invocation);
+        }
+    }
+
+    fn list_commands(&self) -> ResponseTemplate {
+        let state = lock(&self.state);
+        let commands: Vec<Value> = state
+            .commands
+            .iter()
+            .rev()
+            .map(|sent| json!({"CommandId": sent.id, "Comment": sent.comment}))
+            .collect();
+        ok(&json!({"Commands": commands}))
+    }
+
+    fn list_invocations(&self, body: &Value, faults: &HashSet<Fault>) -> ResponseTemplate {
+        let state = lock(&self.state);
+        let Some(sent) = state.commands.iter().find(|sent| body["CommandId"] == sent.id.as_str())
+        else {
+            return error(400, "InvalidCommandId", "");
+        };
+        let list: Vec<Value> = sent
+            .invocations
+            .iter()
+            .map(|(id, invocation)| {
+                let output = printed(&invocation.stdout, faults, 2500);
+                json!({"InstanceId": id, "CommandId": sent.id, "Status": invocation.status,
+                    "StatusDetails": invocation.details, "CommandPlugins": [{"Output": output}]})
+            })
+            .collect();
+        ok(&json!({"CommandInvocations": list}))
+    }
+
+    fn invocation(&self, body: &Value, faults: &HashSet<Fault>) -> ResponseTemplate {
+        let state = lock(&self.state);
+        let sent = state.commands.iter().find(|sent| body["CommandId"] == sent.id.as_str());
+        let id = body["InstanceId"].as_str().unwrap_or_default();
+        let Some(invocation) = sent.and_then(|sent| sent.invocations.get(id)) else {
+            return error(400, "InvocationDoesNotExist", "");
+        };
+        ok(&json!({"InstanceId": id, "Status": invocation.status,
+            "StandardOutputContent": printed(&invocation.stdout, faults, 24_000),
+            "StandardErrorContent": printed(&invocation.stderr, faults, 8_000)}))
+    }
+
+    fn cancel(&self, body: &Value) -> ResponseTemplate {
+        let command = body["CommandId"].as_str().unwrap_or_default();
+        let ids: Vec<String> =
+            serde_json::from_value(body["InstanceIds"].clone()).unwrap_or_default();
+        for id in &ids {
+            self.update(command, id, |invocation| {
+                if matches!(invocation.status, "InProgress" | "Pending") {
+                    invocation.details = "Cancelled";
+                }
+                match invocation.group {
+                    Some(group) => kill_group(group),
+                    None if invocation.details == "Cancelled" => invocation.status = "Cancelled",
+                    None => {}
+                }
+            });
+        }
+        ok(&json!({}))
+    }
+}
+
+/// What the service keeps of an output.
+fn printed(text: &str, faults: &HashSet<Fault>, limit: usize) -> String {
+    if faults.contains(&Fault::SwallowOutput) && text.contains("\"state\":\"done\"") {
+        return String::new();
+    }
+    if faults.contains(&Fault::CutRecap) && text.contains("\"state\":\"done\"") {
+        return format!("{}\n---Output truncated---", text.chars().take(60).collect::<String>());
+    }
+    let cut = text.chars().count() > limit;
+    let kept: String = text.chars().take(limit).collect();
+    if cut { format!("{kept}\n--output truncated--") } else { kept }
+}
+
+/// SIGKILL to the whole group, as the agent does.
+fn kill_group(group: u32) {
+    let status = Command::new("kill").args(["-KILL", "--", &format!("-{group}")]).status();
+    assert!(status.is_ok(), "kill cannot be run");
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test looks for Ansible where the test run put it")]
+fn search_path() -> String {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let path = match std::env::var("DEPLOY_VENV") {
+        Ok(venv) => format!("{venv}/bin:{path}"),
+        Err(_) => path,
+    };
+    let found = path.split(':').any(|folder| Path::new(folder).join("ansible-playbook").is_file());
+    assert!(found, "these tests need ansible-playbook on PATH or in $DEPLOY_VENV/bin");
+    path
+}
+
+/// A PATH with the ordinary programs but without Ansible.
+fn python_only(home: &Path) -> String {
+    let bin = home.join("bin");
+    std::fs::create_dir_all(&bin).unwrap();
+    for name in
+        ["python3", "mkdir", "base64", "sha256sum", "cut", "cat", "mv", "rm", "tar", "touch"]
+    {
+        let real = ["/usr/bin", "/bin"].map(|folder| Path::new(folder).join(name));
+        let Some(real) = real.into_iter().find(|path| path.exists()) else { continue };
+        let link = bin.join(name);
+        if !link.exists() {
+            std::os::unix::fs::symlink(real, link).unwrap();
+        }
+    }
+    bin.display().to_string()
+}

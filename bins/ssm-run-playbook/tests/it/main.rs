@@ -1,0 +1,92 @@
+//! The real binary against a double of Systems Manager that really runs what it is sent, so that a whole playbook run
+//! is proven: bundle, supervisor, Ansible, callback, recap, report.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails like a test")]
+
+mod bad_input;
+mod double;
+mod runs;
+mod stops;
+
+use deploy_testkit::{Outcome, Tool};
+use double::Double;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+use tempfile::TempDir;
+
+const FIRST: &str = "i-0000000000000000a";
+const SECOND: &str = "i-0000000000000000b";
+
+/// A repository with an Ansible folder and an inventory of two hosts.
+struct Repository(TempDir);
+
+impl Repository {
+    /// `tasks` are the demo role's.
+    fn new(tasks: &str) -> Self {
+        let repository = Self(tempfile::tempdir().unwrap());
+        repository.write(
+            "ansible/playbooks/site.yml",
+            "- name: Demo\n  hosts: sip\n  gather_facts: false\n  roles: [demo]\n",
+        );
+        repository.write("ansible/roles/demo/tasks/main.yml", tasks);
+        repository.write("ansible/inventories/dev/group_vars/all.yml", "greeting: hello\n");
+        repository.write("ansible/ansible.cfg", "[defaults]\nroles_path = roles\n");
+        repository.inventory(&[("sip-1", Some(FIRST)), ("sip-2", Some(SECOND))]);
+        repository
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+        let path = self.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn inventory(&self, hosts: &[(&str, Option<&str>)]) {
+        let vars: serde_json::Map<String, Value> = hosts
+            .iter()
+            .enumerate()
+            .map(|(n, (name, id))| {
+                let mut vars = json!({"ansible_connection": "amazon.aws.aws_ssm",
+                    "private_ip": format!("10.20.1.{n}")});
+                if let Some(id) = id {
+                    vars["instance_id"] = json!(id);
+                }
+                ((*name).to_owned(), vars)
+            })
+            .collect();
+        let members: serde_json::Map<String, Value> =
+            hosts.iter().map(|(name, _)| ((*name).to_owned(), json!({}))).collect();
+        let all = json!({"all": {"hosts": vars, "children": {"sip": {"hosts": members}},
+            "vars": {"deploy_project": "demo", "deploy_environment": "dev", "deploy_region": "us-east-1"}}});
+        self.write("inventory.json", all.to_string());
+    }
+
+    /// The tool on host `sip-1` unless `args` say otherwise.
+    fn tool(&self, double: &Double, args: &[&str]) -> Tool {
+        let tool = Tool::new(env!("CARGO_BIN_EXE_ssm-run-playbook"))
+            .aws(&double.url())
+            .cwd(self.path())
+            .args(["--inventory", "inventory.json", "--host-folder", &double.host_folder()])
+            .args(["--report", "report.json", "playbooks/site.yml"])
+            .args(args);
+        if args.contains(&"--limit") { tool } else { tool.args(["--limit", "sip-1"]) }
+    }
+
+    fn report(&self) -> Value {
+        serde_json::from_str(&fs::read_to_string(self.path().join("report.json")).unwrap()).unwrap()
+    }
+}
+
+#[track_caller]
+fn ended(outcome: &Outcome, code: i32, said: &[&str]) {
+    let text = format!("{}{}", outcome.stdout, outcome.stderr);
+    assert_eq!(outcome.code, code, "{text}");
+    for words in said {
+        assert!(text.contains(words), "`{words}` is missing in:\n{text}");
+    }
+}

@@ -1,0 +1,275 @@
+//! Runs that come to their own end, good or bad.
+
+use crate::double::{Double, Fault};
+use crate::{FIRST, Repository, SECOND, ended};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A task that counts in `FOLDER/count` and templates a list of peers.
+fn counting(folder: &Path) -> String {
+    format!(
+        "- name: Count\n  ansible.builtin.shell: echo x >> {folder}/count-{{{{ inventory_hostname }}}}\n\
+         - name: Write the peers\n  ansible.builtin.copy:\n    dest: {folder}/peers-{{{{ inventory_hostname }}}}\n    mode: '0600'\n    \
+         content: \"{{{{ greeting }}}} {{{{ groups['sip'] | map('extract', hostvars, 'private_ip') | join(',') }}}} {{{{ word | default('-') }}}}\"\n",
+        folder = folder.display()
+    )
+}
+
+fn runs_counted(folder: &Path, host: &str) -> usize {
+    fs::read_to_string(folder.join(format!("count-{host}"))).map_or(0, |text| text.lines().count())
+}
+
+fn everything_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { found.push(path) }
+        }
+    }
+    found
+}
+
+/// The words of every line, with times replaced.
+fn timeless(text: &str) -> String {
+    let line = |line: &str| {
+        let mut words: Vec<&str> = line.split_whitespace().collect();
+        for at in 1..words.len() {
+            if matches!(words[at], "s" | "ms") && words[at - 1].parse::<f64>().is_ok() {
+                words[at - 1] = "TIME";
+            }
+        }
+        words.join(" ")
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_playbook_runs_and_the_second_run_sends_no_bundle_and_changes_less() {
+    let work = tempfile::tempdir().unwrap();
+    let repository = Repository::new(&counting(work.path()));
+    let double = Double::start(&[]);
+    let first = repository
+        .tool(&double, &["-e", "word=a:b;c&(d)|'e'", "--log-dir", "logs"])
+        .actions()
+        .run();
+    ended(
+        &first,
+        0,
+        &["1 of 1 hosts good, 2 tasks changed", "roles/demo/tasks/main.yml:1: demo : Count"],
+    );
+    assert_eq!(first.outputs["changed"], "2");
+    assert_eq!(first.outputs["failed"], "0");
+    let peers = fs::read_to_string(work.path().join("peers-sip-1")).unwrap();
+    assert_eq!(peers, "hello 10.20.1.0,10.20.1.1 a:b;c&(d)|'e'");
+    let report = repository.report();
+    assert_eq!(
+        (report["outcome"].as_str(), report["project"].as_str()),
+        (Some("success"), Some("demo"))
+    );
+    let data = &report["subjects"][0]["data"];
+    assert_eq!(
+        (data["ok"].as_u64(), data["changed"].as_u64(), data["failed"].as_u64()),
+        (Some(2), Some(2), Some(0))
+    );
+    let log = fs::read_to_string(repository.path().join("logs/sip-1.log")).unwrap();
+    assert!(log.contains("PLAY RECAP"), "{log}");
+    // Asked first, then the bundle with the run.
+    assert_eq!(double.count("SendCommand"), 2);
+
+    double.clear();
+    let second = repository.tool(&double, &["-e", "word=a:b;c&(d)|'e'"]).run();
+    ended(&second, 0, &["1 tasks changed"]);
+    assert_eq!(double.count("SendCommand"), 1, "{:?}", double.operations());
+    assert!(double.sent_sizes()[0] < 6000, "{:?}", double.sent_sizes());
+    assert_eq!(double.count("DescribeInstanceInformation"), 1);
+    assert_eq!(double.count("GetCommandInvocation"), 1);
+    assert_eq!(runs_counted(work.path(), "sip-1"), 2);
+}
+
+#[test]
+fn a_failing_task_is_named_with_file_line_module_and_message() {
+    let tasks = "- name: Goes well\n  ansible.builtin.debug:\n    msg: fine\n\n\
+        - name: Breaks\n  ansible.builtin.command: sh -c 'echo it broke >&2; exit 194'\n  changed_when: true\n";
+    let repository = Repository::new(tasks);
+    repository.write(".git/HEAD", "");
+    let double = Double::start(&[]);
+    let outcome = repository.tool(&double, &[]).actions().run();
+    let place = "ansible/roles/demo/tasks/main.yml:5";
+    ended(&outcome, 1, &[place, "demo : Breaks", "ansible.builtin.command", "it broke"]);
+    let annotation = "::error file=ansible/roles/demo/tasks/main.yml,line=5,title=demo %3A Breaks failed on sip-1::";
+    assert!(outcome.stderr.contains(annotation), "{}", outcome.stderr);
+    assert!(outcome.summary.contains(place), "{}", outcome.summary);
+    assert_eq!(
+        (outcome.outputs["failed"].as_str(), outcome.outputs["outcome"].as_str()),
+        ("1", "verdict")
+    );
+    let text = timeless(&outcome.stdout);
+    let (before, _) = text.split_once("\nslowest tasks").unwrap_or((&text, ""));
+    insta::assert_snapshot!(before, @r"
+    playbooks/site.yml: 1 of 1 hosts not good
+    host ok changed failed skipped unreachable time
+    sip-1 1 0 1 0 0 TIME s
+    sip-1: ok=1 changed=0 failed=1 skipped=0 unreachable=0, at demo : Breaks
+    ansible/roles/demo/tasks/main.yml:5: demo : Breaks (ansible.builtin.command)
+    | non-zero return code
+    | stderr: it broke
+    ");
+    let task = &repository.report()["subjects"][0]["data"]["failed_tasks"][0];
+    assert_eq!(task["line"], 5);
+    assert_eq!(task["file"], "ansible/roles/demo/tasks/main.yml");
+}
+
+#[test]
+fn no_log_is_respected_and_extra_vars_leave_no_trace() {
+    let tasks = "- name: Hidden\n  ansible.builtin.command: sh -c 'echo {{ canary }}; exit 1'\n  no_log: true\n  changed_when: true\n";
+    let repository = Repository::new(tasks);
+    let double = Double::start(&[]);
+    let outcome = repository
+        .tool(&double, &["-e", "canary=hunter2hunter2", "--log-dir", "logs", "--verbose"])
+        .run();
+    ended(&outcome, 1, &["hidden because of no_log"]);
+    assert!(!format!("{}{}", outcome.stdout, outcome.stderr).contains("hunter2"));
+    let folders = [repository.path(), &double.base(FIRST)];
+    for path in folders.into_iter().flat_map(everything_below) {
+        let bytes = fs::read(&path).unwrap();
+        assert!(!bytes.windows(7).any(|window| window == b"hunter2"), "{}", path.display());
+    }
+}
+
+#[test]
+fn what_ansible_itself_refuses_is_bad_input_with_its_place() {
+    let repository = Repository::new(
+        "- name: Both\n  ansible.builtin.debug:\n    msg: x\n  ansible.builtin.command: id\n",
+    );
+    let double = Double::start(&[]);
+    let outcome = repository.tool(&double, &[]).actions().run();
+    ended(&outcome, 2, &["conflicting action statements"]);
+    assert!(
+        outcome.stderr.contains("file=ansible/roles/demo/tasks/main.yml,line=1"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
+fn two_hosts_are_judged_each_by_itself_with_one_command() {
+    let work = tempfile::tempdir().unwrap();
+    let tasks = counting(work.path())
+        + "- name: Fails on the second\n  ansible.builtin.fail:\n    msg: not here\n  when: inventory_hostname == 'sip-2'\n";
+    let repository = Repository::new(&tasks);
+    let double = Double::start(&[]);
+    let outcome = repository.tool(&double, &["--limit", "all"]).run();
+    ended(&outcome, 1, &["1 of 2 hosts not good", "sip-2: ok=2 changed=2 failed=1", "not here"]);
+    assert_eq!(double.count("SendCommand"), 2);
+    assert_eq!((runs_counted(work.path(), "sip-1"), runs_counted(work.path(), "sip-2")), (1, 1));
+    assert!(double.base(SECOND).join("bundles").exists());
+    let outcomes: Vec<String> = repository.report()["subjects"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|subject| subject["outcome"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(outcomes, ["success", "failed"]);
+}
+
+#[test]
+fn a_large_bundle_travels_in_parts_and_a_long_log_comes_back_in_slices() {
+    // Random letters: about 3/4 of them remain after compression.
+    let noise = |length: usize| -> String {
+        let mut seed = 1_u64;
+        std::iter::repeat_with(|| {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            char::from(b'a' + u8::try_from((seed >> 33) % 26).unwrap())
+        })
+        .take(length)
+        .collect()
+    };
+    let tasks =
+        "- name: Say much\n  ansible.builtin.debug:\n    msg: \"{{ lookup('file', 'noise') }}\"\n";
+    let repository = Repository::new(tasks);
+    repository.write("ansible/roles/demo/files/noise", noise(130_000));
+    let double = Double::start(&[]);
+    let outcome = repository.tool(&double, &["--log-dir", "logs"]).run();
+    ended(&outcome, 0, &["1 of 1 hosts good"]);
+    let sizes = double.sent_sizes();
+    assert!(sizes.iter().filter(|size| **size > 40_000).count() >= 2, "{sizes:?}");
+    let log = fs::read_to_string(repository.path().join("logs/sip-1.log")).unwrap();
+    assert!(log.contains(&noise(130_000)), "{} bytes of log", log.len());
+}
+
+#[test]
+fn a_lost_reply_does_not_run_the_playbook_twice() {
+    let work = tempfile::tempdir().unwrap();
+    let repository = Repository::new(&counting(work.path()));
+    let double = Double::start(&[]);
+    ended(&repository.tool(&double, &[]).run(), 0, &[]);
+    // The host has the bundle now, so the next run's first command is the run itself.
+    double.fault(Fault::LoseReply);
+    double.clear();
+    ended(&repository.tool(&double, &[]).run(), 0, &[]);
+    assert_eq!(runs_counted(work.path(), "sip-1"), 2);
+    assert_eq!((double.count("SendCommand"), double.count("ListCommands")), (1, 1));
+}
+
+#[test]
+fn a_throttled_command_is_sent_again() {
+    let repository = Repository::new("- name: Fine\n  ansible.builtin.debug:\n    msg: x\n");
+    let double = Double::start(&[Fault::ThrottleOnce]);
+    ended(&repository.tool(&double, &[]).run(), 0, &["1 of 1 hosts good"]);
+    assert_eq!((double.count("SendCommand"), double.count("ListCommands")), (3, 0));
+}
+
+#[test]
+fn a_recap_that_is_missing_or_cut_is_never_green() {
+    let repository = Repository::new("- name: Fine\n  ansible.builtin.debug:\n    msg: x\n");
+    for (fault, said) in [
+        (Fault::SwallowOutput, "no recap came back (Systems Manager says Success)"),
+        (Fault::CutRecap, "the recap came back cut or damaged"),
+    ] {
+        let double = Double::start(&[fault]);
+        ended(&repository.tool(&double, &[]).run(), 6, &[said]);
+    }
+}
+
+#[test]
+fn files_that_tasks_make_are_not_made_with_the_tools_own_umask() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let work = tempfile::tempdir().unwrap();
+    let tasks =
+        format!("- name: Make\n  ansible.builtin.shell: echo x > {}/made\n", work.path().display());
+    let repository = Repository::new(&tasks);
+    let double = Double::start(&[]);
+    ended(&repository.tool(&double, &[]).run(), 0, &[]);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&work.path().join("made")), 0o644);
+    assert_eq!(mode(&double.base(FIRST)), 0o700);
+}
+
+#[test]
+fn a_playbook_that_matches_no_host_is_empty() {
+    let repository = Repository::new("[]\n");
+    repository.write("ansible/playbooks/site.yml", "- hosts: nobody\n  tasks: []\n");
+    let double = Double::start(&[]);
+    ended(&repository.tool(&double, &[]).run(), 3, &["no play matches"]);
+}
+
+#[test]
+fn tags_and_check_mode_reach_ansible() {
+    let work = tempfile::tempdir().unwrap();
+    let tasks = format!(
+        "- name: Tagged\n  ansible.builtin.copy:\n    dest: {0}/tagged\n    content: x\n    mode: '0600'\n  tags: [wanted]\n\
+         - name: Other\n  ansible.builtin.copy:\n    dest: {0}/other\n    content: x\n    mode: '0600'\n",
+        work.path().display()
+    );
+    let repository = Repository::new(&tasks);
+    let double = Double::start(&[]);
+    let outcome = repository.tool(&double, &["--tags", "wanted", "--check", "--diff"]).run();
+    ended(&outcome, 0, &["1 tasks changed", "+++ after"]);
+    assert!(!work.path().join("tagged").exists());
+    ended(&repository.tool(&double, &["--skip-tags", "wanted"]).run(), 0, &["1 tasks changed"]);
+    assert!(work.path().join("other").exists() && !work.path().join("tagged").exists());
+}

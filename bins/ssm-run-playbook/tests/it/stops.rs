@@ -1,0 +1,114 @@
+//! Runs that are ended from outside: signals, deadlines, locks.
+
+use crate::double::{Double, Fault};
+use crate::{FIRST, Repository, ended};
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const SLEEPS: &str = "- name: Begin\n  ansible.builtin.file:\n    path: MARK\n    state: touch\n    mode: '0600'\n\
+    - name: Sleep\n  ansible.builtin.command: sleep SECONDS\n  changed_when: false\n\
+    - name: After\n  ansible.builtin.file:\n    path: MARK-after\n    state: touch\n    mode: '0600'\n";
+
+fn sleeping(mark: &Path, seconds: &str) -> Repository {
+    Repository::new(
+        &SLEEPS.replace("MARK", &mark.display().to_string()).replace("SECONDS", seconds),
+    )
+}
+
+#[track_caller]
+fn until(what: &str, limit: Duration, done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < limit, "{what} took more than {limit:?}");
+        std::thread::yield_now();
+    }
+}
+
+/// Whether a process sleeps for exactly this long: the playbook's own `sleep`.
+fn sleeps(seconds: &str) -> bool {
+    let wanted = format!("sleep\0{seconds}\0");
+    fs::read_dir("/proc").unwrap().filter_map(Result::ok).any(|entry| {
+        fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == wanted.as_bytes())
+    })
+}
+
+fn signal(child: &std::process::Child, name: &str) {
+    let status = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+fn stopped_by(name: &str, code: i32, seconds: &'static str) {
+    let work = tempfile::tempdir().unwrap();
+    let mark = work.path().join("mark");
+    let repository = sleeping(&mark, seconds);
+    let double = Double::start(&[]);
+    let tool = repository.tool(&double, &[]);
+    let mut child = tool.spawn();
+    until("the second task", Duration::from_secs(30), || sleeps(seconds));
+    let start = Instant::now();
+    signal(&child, name);
+    let status = child.wait().unwrap();
+    let took = start.elapsed();
+    let mut text = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!(status.code(), Some(code), "{text}");
+    assert!(took < Duration::from_secs(7), "{took:?}");
+    assert!(text.contains("cancelled; 1 results, at task: demo : Sleep"), "{text}");
+    assert_eq!(double.count("CancelCommand"), 1, "{text}");
+    // Ansible may end its task, then everything of the run is gone and the lock is free.
+    let next = sleeping(&work.path().join("next"), "0");
+    let outcome = next.tool(&double, &[]).run();
+    ended(&outcome, 0, &["1 of 1 hosts good"]);
+    assert!(!sleeps(seconds) && !work.path().join("mark-after").exists());
+}
+
+#[test]
+fn ctrl_c_cancels_says_what_ran_and_the_next_run_continues() {
+    stopped_by("-INT", 130, "3.125");
+}
+
+#[test]
+fn sigterm_ends_a_task_that_would_never_end() {
+    stopped_by("-TERM", 143, "3000.125");
+}
+
+#[test]
+fn the_deadline_ends_ansible_on_the_host_and_says_what_ran() {
+    let work = tempfile::tempdir().unwrap();
+    let mark = work.path().join("mark");
+    let repository = sleeping(&mark, "7.25");
+    let double = Double::start(&[]);
+    let outcome = repository.tool(&double, &["--timeout", "5s"]).run();
+    ended(&outcome, 4, &["ended at the deadline after", "at demo : Sleep"]);
+    assert!(mark.exists() && !work.path().join("mark-after").exists());
+    assert!(!sleeps("7.25"));
+    assert_eq!(repository.report()["outcome"], "timeout");
+}
+
+#[test]
+fn an_agent_that_takes_no_command_is_a_timeout_and_the_command_is_cancelled() {
+    let repository = Repository::new("[]\n");
+    let double = Double::start(&[Fault::Silent]);
+    let start = Instant::now();
+    let outcome = repository.tool(&double, &["--timeout", "1s"]).run();
+    ended(&outcome, 4, &["no answer after 1.0 s"]);
+    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+    assert!(double.count("CancelCommand") >= 1, "{:?}", double.operations());
+}
+
+#[test]
+fn a_host_that_another_run_holds_is_named_with_that_run() {
+    let repository = Repository::new("- name: Fine\n  ansible.builtin.debug:\n    msg: x\n");
+    let double = Double::start(&[]);
+    fs::create_dir_all(double.base(FIRST)).unwrap();
+    let path = double.base(FIRST).join("lock");
+    fs::write(&path, "run r1 since 2026-01-01T00:00:00Z").unwrap();
+    let holder = fs::File::options().append(true).open(&path).unwrap();
+    holder.lock().unwrap();
+    let outcome = repository.tool(&double, &["--timeout", "3s"]).run();
+    ended(&outcome, 6, &["locked by another run (run r1 since 2026-01-01T00:00:00Z)"]);
+}
