@@ -10,6 +10,7 @@ import datetime
 import http.client
 import http.server
 import json
+import os
 import socket
 import struct
 import sys
@@ -65,12 +66,16 @@ def ask_postgresql(service, timeout):
         link.settimeout(timeout)
         link.sendall(struct.pack("!ii", 8 + len(words), 3 << 16) + words)
         kind, size = struct.unpack("!ci", exactly(link, 5))
-        fields = exactly(link, size - 4) if kind == b"E" else b""
-    if kind not in (b"R", b"E"):
-        raise Down(f"not PostgreSQL: answer {kind!r}")
+        if kind not in (b"R", b"E") or not 4 <= size <= 65536:
+            raise Down(f"not PostgreSQL: answer {kind!r}")
+        # Read to the end, or the server logs a reset connection at every probe.
+        fields = exactly(link, size - 4)
+    if kind == b"R":
+        return "takes connections"
     for state, meaning in ((b"57P03", "starting up or shutting down"), (b"53300", "too many connections")):
         if b"\0C" + state + b"\0" in fields:
             raise Down(meaning)
+    # Any other refusal, such as an unknown role, comes from a server that works.
     return "takes connections"
 
 
@@ -174,12 +179,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """nginx has the access log."""
 
 
+def tell_service_manager(state):
+    """sd_notify(3), so that a start has ended only when callers are answered."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
+            link.sendto(state.encode(), address.replace("@", "\0", 1) if address.startswith("@") else address)
+
+
 def main():
     with open(sys.argv[1], encoding="utf-8") as file:
         settings = json.load(file)
     listen = settings["listen"]
     with http.server.ThreadingHTTPServer((listen["host"], listen["port"]), Handler) as server:
         server.health = Health(settings)
+        tell_service_manager("READY=1")
         server.serve_forever()
 
 
