@@ -201,7 +201,7 @@ impl<'a> Agent<'a> {
         let response = self.send(&mut draft, &[]).await?;
         match response.code() {
             Some(200..=499) if response.code() != Some(408) => Ok(response),
-            _ => Err(refusal(&response, "OPTIONS", false)),
+            _ => Err(refusal(&response, "OPTIONS")),
         }
     }
 
@@ -249,7 +249,7 @@ impl<'a> Agent<'a> {
         let response = self.authenticated(&mut draft).await?;
         match response.code() {
             Some(200..=299) => self.accept(&response).await.map(|()| response),
-            _ => Err(refusal(&response, "INVITE", self.settings.credentials.is_some())),
+            _ => Err(refusal(&response, "INVITE")),
         }
     }
 
@@ -278,7 +278,7 @@ impl<'a> Agent<'a> {
         match response.code() {
             // 481: the other side ended it at the same moment.
             Some(200..=299 | 481) => Ok(response),
-            _ => Err(refusal(&response, "BYE", true)),
+            _ => Err(refusal(&response, "BYE")),
         }
     }
 
@@ -346,7 +346,7 @@ impl<'a> Agent<'a> {
                 }
                 _ => {
                     self.bound = expires == 0;
-                    return Err(refusal(&response, "REGISTER", true));
+                    return Err(refusal(&response, "REGISTER"));
                 }
             }
         }
@@ -839,7 +839,7 @@ impl<'a> Agent<'a> {
     }
 }
 
-fn refusal(response: &Message, method: &str, authenticated: bool) -> Trouble {
+fn refusal(response: &Message, method: &str) -> Trouble {
     let Start::Response { code, reason } = &response.start else {
         return Trouble::Protocol(format!("{method} was answered by a request"));
     };
@@ -857,7 +857,6 @@ fn refusal(response: &Message, method: &str, authenticated: bool) -> Trouble {
         code: *code,
         reason: reason.clone(),
         more: more.or_else(contact),
-        authenticated,
     }
 }
 

@@ -3,7 +3,6 @@
 use crate::rtp::{Arrival, PACKET_TIME, Packet, SAMPLES, tone, tone_share};
 use crate::sdp::PCMU;
 use crate::trouble::Trouble;
-use deploy_cli::human;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -239,11 +238,6 @@ pub async fn exchange(socket: &UdpSocket, probe: &Probe) -> Result<Measurement, 
             return Ok(measured);
         }
     }
-}
-
-/// For how long an exchange takes at most.
-pub fn longest(duration: Duration) -> String {
-    human(duration + DRAIN)
 }
 
 fn round(value: f64) -> f64 {

@@ -86,8 +86,6 @@ pub enum Trouble {
         reason: String,
         /// The `Retry-After`, `Warning` or `Contact` (of a 3xx) header, when it says more.
         more: Option<String>,
-        /// Credentials had been accepted or at least sent.
-        authenticated: bool,
     },
     /// The password, or the user, is wrong.
     #[error(
