@@ -31,8 +31,8 @@ pub enum Fate {
         /// The exit status that this alone would give.
         exit: Exit,
     },
-    /// It was asked for and had not happened in time.
-    Pending,
+    /// It had not happened in time; what it waits for.
+    Pending(String),
 }
 
 /// What became of each planned resource, readable also when the deletion is stopped half-way.
@@ -52,7 +52,7 @@ pub struct Pace<'a> {
 /// Deletes `plan`, type by type. What became of each is in `fates`.
 pub async fn delete(ctx: &Context, ec2: &Ec2, plan: &[&Orphan], pace: &Pace<'_>, fates: &Fates) {
     let run = Run { ctx, ec2, pace, fates, deadline: Instant::now() + pace.timeout };
-    let mut deleted = HashSet::new();
+    let mut progress = Gone::default();
     for kind in Kind::ALL {
         let ids: Vec<&str> = plan
             .iter()
@@ -60,7 +60,7 @@ pub async fn delete(ctx: &Context, ec2: &Ec2, plan: &[&Orphan], pace: &Pace<'_>,
             .map(|orphan| orphan.id.as_str())
             .collect();
         if !ids.is_empty() {
-            run.delete_kind(kind, ids, &mut deleted).await;
+            run.delete_kind(kind, ids, &mut progress).await;
         }
     }
 }
@@ -73,6 +73,15 @@ struct Run<'a> {
     deadline: Instant,
 }
 
+/// IDs from the plan, over all types.
+#[derive(Debug, Default)]
+struct Gone {
+    /// Deleted.
+    deleted: HashSet<String>,
+    /// Asked to be deleted; some of them are not gone yet.
+    asked: HashSet<String>,
+}
+
 enum Step {
     /// Decided.
     Done(Fate),
@@ -81,9 +90,8 @@ enum Step {
 }
 
 impl Run<'_> {
-    async fn delete_kind(&self, kind: Kind, ids: Vec<&str>, deleted: &mut HashSet<String>) {
+    async fn delete_kind(&self, kind: Kind, ids: Vec<&str>, gone: &mut Gone) {
         let begun = Instant::now();
-        let mut asked: HashSet<String> = HashSet::new();
         let mut waiting = ids;
         while !waiting.is_empty() {
             let known = match self.look(kind).await {
@@ -92,12 +100,12 @@ impl Run<'_> {
             };
             let mut next = Vec::new();
             let mut last: BTreeMap<&str, Fate> = BTreeMap::new();
-            let before = deleted.len();
+            let before = gone.deleted.len();
             for id in waiting {
-                match self.step(kind, id, &known, &mut asked, deleted).await {
+                match self.step(kind, id, &known, gone).await {
                     Step::Done(fate) => {
                         if fate == Fate::Deleted {
-                            deleted.insert(id.to_owned());
+                            gone.deleted.insert(id.to_owned());
                         }
                         self.settle(id, fate);
                     }
@@ -109,10 +117,10 @@ impl Run<'_> {
             }
             waiting = next;
             // Groups refer to each other: as long as one more goes, the others may follow.
-            let progress = deleted.len() > before;
+            let progress = gone.deleted.len() > before;
             let patient = kind != Kind::SecurityGroup
                 || progress
-                || (!deleted.is_empty() && begun.elapsed() < SETTLING);
+                || (!gone.deleted.is_empty() && begun.elapsed() < SETTLING);
             if !waiting.is_empty()
                 && (!patient || Instant::now() + self.pace.poll_interval > self.deadline)
             {
@@ -148,8 +156,7 @@ impl Run<'_> {
         kind: Kind,
         id: &str,
         (owned, known): &(Owned, BTreeMap<String, Resource>),
-        asked: &mut HashSet<String>,
-        deleted: &HashSet<String>,
+        gone: &mut Gone,
     ) -> Step {
         if owned.contains(id) {
             return Step::Done(Fate::Spared("a state owns it now".to_owned()));
@@ -157,29 +164,39 @@ impl Run<'_> {
         let resource = match known.get(id) {
             // EC2 lists a terminated instance for about an hour.
             Some(resource) if resource.gone => return Step::Done(Fate::Deleted),
-            Some(resource) if resource.going => return Step::Wait(Fate::Pending),
+            Some(resource) if resource.going => return Step::Wait(still_there()),
             Some(resource) => resource,
-            None if asked.contains(id) || deleted.contains(id) => return Step::Done(Fate::Deleted),
+            None if gone.asked.contains(id) || gone.deleted.contains(id) => {
+                return Step::Done(Fate::Deleted);
+            }
             None => return Step::Done(Fate::Spared("it is gone, or lost its tags".to_owned())),
         };
         if let Some((key, _)) = resource.tags.iter().find(|(key, _)| key.starts_with("aws:")) {
             return Step::Done(Fate::Spared(format!("managed by AWS now ({key})")));
         }
         // What hung on a deleted instance becomes free some seconds later, or goes with it.
-        let freed = resource.holders.iter().any(|holder| deleted.contains(holder));
+        let freed = resource.holders.iter().any(|holder| gone.deleted.contains(holder));
         if let Some(holder) = resource.holders.first().filter(|_| !freed) {
+            // The time was over before the instance had ended; more waiting will not fit in either.
+            if let Some(ending) =
+                resource.holders.iter().find(|holder| gone.asked.contains(*holder))
+            {
+                return Step::Done(Fate::Pending(format!(
+                    "not tried: {ending} is still being deleted"
+                )));
+            }
             let why = format!("in use by {holder}, which is not being deleted");
             return Step::Done(Fate::Blocked { why, exit: Exit::Verdict });
         }
-        if asked.contains(id) || freed {
-            return Step::Wait(Fate::Pending);
+        if gone.asked.contains(id) || freed {
+            return Step::Wait(still_there());
         }
         self.ctx.progress().subject(id, "deleting");
         match self.ec2.delete(kind, id).await {
             // Only an instance takes long enough for others to have to wait for it.
             Ok(()) if kind == Kind::Instance => {
-                asked.insert(id.to_owned());
-                Step::Wait(Fate::Pending)
+                gone.asked.insert(id.to_owned());
+                Step::Wait(still_there())
             }
             Ok(()) => Step::Done(Fate::Deleted),
             Err(error) if error.code() == Some("DependencyViolation") => {
@@ -219,9 +236,13 @@ impl Run<'_> {
             Fate::Deleted => "deleted".to_owned(),
             Fate::Spared(why) => format!("kept: {why}"),
             Fate::Blocked { why, .. } => format!("not deleted: {why}"),
-            Fate::Pending => "asked to delete, still there".to_owned(),
+            Fate::Pending(why) => why.clone(),
         };
         self.ctx.progress().subject(id, &text);
         self.fates.borrow_mut().insert(id.to_owned(), fate);
     }
+}
+
+fn still_there() -> Fate {
+    Fate::Pending("being deleted, still there at the end".to_owned())
 }

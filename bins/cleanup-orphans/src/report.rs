@@ -30,8 +30,8 @@ pub fn exit(survey: &Survey, fates: &BTreeMap<String, Fate>, asked: Asked) -> Ex
         match fate {
             Fate::Blocked { exit, .. } if *exit != Exit::Verdict => return *exit,
             Fate::Blocked { .. } => worst = Exit::Verdict,
-            Fate::Pending if worst == Exit::Success => worst = Exit::Timeout,
-            Fate::Pending | Fate::Deleted | Fate::Spared(_) => {}
+            Fate::Pending(_) if worst == Exit::Success => worst = Exit::Timeout,
+            Fate::Pending(_) | Fate::Deleted | Fate::Spared(_) => {}
         }
     }
     let left = survey.orphans.iter().any(|orphan| fates.get(&orphan.id) != Some(&Fate::Deleted));
@@ -110,11 +110,7 @@ fn orphan_subject(orphan: &Orphan, fate: Option<&Fate>, asked: Asked) -> Subject
         Some(Fate::Blocked { why, .. }) => {
             (SubjectOutcome::Failed, "blocked", Some(format!("not deleted: {why}")))
         }
-        Some(Fate::Pending) => (
-            SubjectOutcome::Unknown,
-            "pending",
-            Some("asked to delete, still there at the end".to_owned()),
-        ),
+        Some(Fate::Pending(why)) => (SubjectOutcome::Unknown, "pending", Some(why.clone())),
     };
     if let Some(more) = more {
         detail.push_str("; ");

@@ -131,9 +131,7 @@ impl Orphan {
             (None, _) => Some("not deleted by this version, which sees only its tags"),
             (Some(kind), _) if !kind.is_deletable() => Some("not deleted by this version"),
             // AWS does not tell the age of these, and an apply may be making them right now.
-            (Some(_), None) if !older_than.is_zero() => {
-                Some("its age is not known; deleted only with `--older-than 0s`")
-            }
+            (Some(_), None) if !older_than.is_zero() => Some("deleted only with `--older-than 0s`"),
             _ => None,
         }
     }
