@@ -57,9 +57,19 @@ locale: C.UTF-8
 growpart: {mode: "off"}
 resize_rootfs: false
 network: {config: disabled}
-apt_preserve_sources_list: true
+apt: {preserve_sources_list: true}
+ssh_genkeytypes: [] # no SSH server: hosts are reached through Systems Manager
 manage_etc_hosts: false
 CONFIG
+# cloud-init asks for tokens (IMDSv2) only where the hypervisor says that it is Amazon's, in a file below /sys that no
+# container can have. The rehearsal's own file stands in for it; nothing else of cloud-init is touched.
+platform=$ROOT/usr/lib/python3/dist-packages/cloudinit/sources/DataSourceEc2.py
+sed -i 's|"/sys/hypervisor/uuid"|"/etc/rehearsal-hypervisor-uuid"|' "$platform"
+grep -q '"/etc/rehearsal-hypervisor-uuid"' "$platform"
+echo ec2e1916-9099-7caf-fd21-012345abcdef >"$ROOT/etc/rehearsal-hypervisor-uuid"
+# On Amazon's platform cloud-init asks for an address by DHCP before it asks for metadata. Here the network gives the
+# address and nobody serves DHCP: without a client it goes on at once to its network stage, which finds metadata.
+in_root dpkg-divert --quiet --rename --divert /usr/sbin/dhclient.unused --add /usr/sbin/dhclient
 in_root apt-get clean
 umount "$ROOT/proc"
 rm -rf "$ROOT"/var/lib/apt/lists/* "$ROOT/usr/sbin/policy-rc.d" "$ROOT/etc/hostname" "$ROOT/var/cache/apt"/*.bin

@@ -88,9 +88,14 @@ fn render(table: &str, gateways: &[Gateway], addresses: &[PublicAddress]) -> Str
     out.push_str("    dnat to ip daddr map @inward\n  }\n");
     out.push_str("  chain output {\n    type nat hook output priority -100\n");
     out.push_str("    dnat to ip daddr map @inward\n  }\n");
-    for (chain, hook) in [("input", "input priority 100"), ("postrouting", "postrouting priority srcnat")] {
+    // What a host sends to public addresses leaves under its own public address; also when the target, already
+    // translated, is a host again, or the sender itself.
+    for (chain, hook, target) in [
+        ("input", "input priority 100", "ip daddr"),
+        ("postrouting", "postrouting priority srcnat", "ct original ip daddr"),
+    ] {
         let _ = writeln!(out, "  chain {chain} {{\n    type nat hook {hook}");
-        let _ = writeln!(out, "    ip daddr {PUBLIC_RANGE} snat to ip saddr map @outward\n  }}");
+        let _ = writeln!(out, "    {target} {PUBLIC_RANGE} snat to ip saddr map @outward\n  }}");
     }
     out.push_str("}\n");
     out
@@ -135,7 +140,7 @@ mod tests {
           }
           chain postrouting {
             type nat hook postrouting priority srcnat
-            ip daddr 198.51.100.0/24 snat to ip saddr map @outward
+            ct original ip daddr 198.51.100.0/24 snat to ip saddr map @outward
           }
         }
         "#);

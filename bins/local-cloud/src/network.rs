@@ -72,8 +72,19 @@ impl Networks {
         run(
             "docker",
             [
-                "network", "create", "--driver", "bridge", "--subnet", cidr, "--gateway",
-                &gateway_text, "--opt", &bridge_option, "--label", &label, &name,
+                "network",
+                "create",
+                "--driver",
+                "bridge",
+                "--subnet",
+                cidr,
+                "--gateway",
+                &gateway_text,
+                "--opt",
+                &bridge_option,
+                "--label",
+                &label,
+                &name,
             ],
             None,
         )
@@ -93,6 +104,14 @@ impl Networks {
     async fn serve(&self, bridge: &str, gateway: Ipv4Addr, edge: &Edge) -> Result<Network, Error> {
         let outside = format!("{OUTSIDE}/32");
         run("ip", ["address", "add", &outside, "dev", bridge], None).await?;
+        // Hosts that call each other by public address go through here on purpose; they must not be told a shorter way.
+        let redirects =
+            std::path::PathBuf::from(format!("/proc/sys/net/ipv4/conf/{bridge}/send_redirects"));
+        std::fs::write(&redirects, "0").map_err(|source| Error::File {
+            doing: "write",
+            path: redirects,
+            source,
+        })?;
         let bind = || async {
             TcpListener::bind((gateway, 0))
                 .await
@@ -134,12 +153,8 @@ impl Networks {
             let (target, via) =
                 (format!("{}/32", new.address.public), new.address.private.to_string());
             let (bridge, source) = (network.gateway.bridge.clone(), OUTSIDE.to_string());
-            run(
-                "ip",
-                ["route", "add", &target, "via", &via, "dev", &bridge, "src", &source],
-                None,
-            )
-            .await?;
+            run("ip", ["route", "add", &target, "via", &via, "dev", &bridge, "src", &source], None)
+                .await?;
         }
         made.addresses = wanted;
         self.write_firewall(&made).await
@@ -191,7 +206,10 @@ struct InterfaceAddress {
 async fn refuse_overlap(cidr: &str) -> Result<(), Error> {
     let output = capture("ip", ["-4", "-json", "address", "show"], None).await?;
     let interfaces: Vec<Interface> = serde_json::from_str(&output.stdout).map_err(|error| {
-        Error::setup("cannot read this machine's addresses", format!("{error} {}", last_lines(&output.stderr, 1)))
+        Error::setup(
+            "cannot read this machine's addresses",
+            format!("{error} {}", last_lines(&output.stderr, 1)),
+        )
     })?;
     match overlap(cidr, &interfaces) {
         None => Ok(()),

@@ -21,7 +21,15 @@ use crate::process::{last_lines, run, run_all};
 /// AWS APIs that a host finds at its usual name. A name of one bucket cannot be listed in `/etc/hosts`, hence `s3`
 /// with path-style addresses only.
 const HOST_SERVICES: [&str; 10] = [
-    "sts", "ssm", "ssmmessages", "ec2messages", "ec2", "secretsmanager", "s3", "logs", "monitoring",
+    "sts",
+    "ssm",
+    "ssmmessages",
+    "ec2messages",
+    "ec2",
+    "secretsmanager",
+    "s3",
+    "logs",
+    "monitoring",
     "kms",
 ];
 
@@ -154,8 +162,7 @@ impl Ec2 {
         let boot = {
             let mut machines = self.machines();
             let Some(machine) = machines.get_mut(&id) else { return };
-            machine.reachable = Reachable::Initializing;
-            machine.boots += 1;
+            machine.end_boot();
             machine.boots
         };
         tokio::spawn(async move {
@@ -166,7 +173,10 @@ impl Ec2 {
             let up = matches!(waited, Ok(Ok(output)) if output.status.success());
             if let Some(machine) = ec2.machines().get_mut(&id).filter(|m| m.boots == boot) {
                 machine.reachable = if up { Reachable::Ok } else { Reachable::Impaired };
-                log::line(format_args!("{id} {}", if up { "is reachable" } else { "did not come up" }));
+                log::line(format_args!(
+                    "{id} {}",
+                    if up { "is reachable" } else { "did not come up" }
+                ));
             }
         });
     }
@@ -177,10 +187,30 @@ impl Ec2 {
         let private_dns = machine.private_dns(region);
         let hostname = private_dns.split('.').next().unwrap_or_default();
         let mut args: Vec<String> = [
-            "run", "--detach", "--tty", "--stop-signal", "SIGRTMIN+3", "--cap-add", "SYS_ADMIN",
-            "--cap-add", "NET_ADMIN", "--cap-add", "SYS_BOOT", "--security-opt",
-            "seccomp=unconfined", "--security-opt", "apparmor=unconfined", "--tmpfs", "/run",
-            "--tmpfs", "/run/lock", "--tmpfs", "/tmp", "--env", "container=docker", "--log-opt",
+            "run",
+            "--detach",
+            "--tty",
+            "--stop-signal",
+            "SIGRTMIN+3",
+            "--cap-add",
+            "SYS_ADMIN",
+            "--cap-add",
+            "NET_ADMIN",
+            "--cap-add",
+            "SYS_BOOT",
+            "--security-opt",
+            "seccomp=unconfined",
+            "--security-opt",
+            "apparmor=unconfined",
+            "--tmpfs",
+            "/run",
+            "--tmpfs",
+            "/run/lock",
+            "--tmpfs",
+            "/tmp",
+            "--env",
+            "container=docker",
+            "--log-opt",
             "max-size=5m",
         ]
         .map(str::to_owned)
@@ -234,7 +264,10 @@ impl Ec2 {
         let Some(text) = root.text_at(&["userData", "value"]) else { return Ok(None) };
         let text: String = text.split_whitespace().collect();
         base64::engine::general_purpose::STANDARD.decode(text).map(Some).map_err(|error| {
-            Refusal::client("InvalidUserData.Malformed", format!("Invalid BASE64 encoding of user data: {error}"))
+            Refusal::client(
+                "InvalidUserData.Malformed",
+                format!("Invalid BASE64 encoding of user data: {error}"),
+            )
         })
     }
 
@@ -255,7 +288,8 @@ impl Ec2 {
                 }
             }
         }
-        let ids: Vec<String> = request.form.list("InstanceId").into_iter().map(str::to_owned).collect();
+        let ids: Vec<String> =
+            request.form.list("InstanceId").into_iter().map(str::to_owned).collect();
         let answer = self.pass(request).await?;
         if !answer.status.is_success() {
             return Ok(answer.into_response());
@@ -322,6 +356,9 @@ impl Ec2 {
     }
 
     async fn stop(&self, id: &str) {
+        if let Some(machine) = self.machines().get_mut(id) {
+            machine.end_boot();
+        }
         let name = self.docker.container(id);
         if let Err(error) = run("docker", ["stop", "--time", "30", &name], None).await {
             log::line(format_args!("{id}: {error}"));
@@ -349,6 +386,7 @@ impl Ec2 {
     fn set_rebooting(&self, id: &str, rebooting: bool) {
         if let Some(machine) = self.machines().get_mut(id) {
             machine.rebooting = rebooting;
+            machine.end_boot();
         }
     }
 

@@ -140,6 +140,12 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// From here on nobody who watched the boot so far says anything about this machine.
+    pub fn end_boot(&mut self) {
+        self.reachable = Reachable::Initializing;
+        self.boots += 1;
+    }
+
     /// The host name that EC2 gives in this region.
     pub fn private_dns(&self, region: &str) -> String {
         let address = self.seen.private_ip.map(|ip| ip.to_string()).unwrap_or_default();
@@ -177,8 +183,9 @@ mod tests {
             <tagSet><item><key>Name</key><value>dev-platform-1</value></item><item><key>empty</key><value/></item></tagSet>\
             </item></instancesSet>";
         let launched = format!("<R><ownerId>1</ownerId>{instance}</R>");
-        let described =
-            format!("<R><reservationSet><item><ownerId>1</ownerId>{instance}</item></reservationSet></R>");
+        let described = format!(
+            "<R><reservationSet><item><ownerId>1</ownerId>{instance}</item></reservationSet></R>"
+        );
         let first = Seen::all(&Element::parse(&launched).expect("XML"));
         let second = Seen::all(&Element::parse(&described).expect("XML"));
         assert_eq!(first, second);
