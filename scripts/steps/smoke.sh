@@ -8,7 +8,7 @@
 need inventory.json inventory
 readonly user=1001 extension=600
 status=0
-smoke-test-http --inventory "$out/inventory.json" --limit nginx --path /health --wait 1m \
+smoke-test-http --inventory "$out/inventory.json" --limit nginx --path /health --expect-json status=up --wait 1m \
   --report "$reports/smoke-http.json" || status=$?
 
 secret=$(jq -er '.all.vars.sip_users_secret_arn' "$out/inventory.json") ||

@@ -5,7 +5,6 @@
 pub mod args;
 pub mod error;
 pub mod expect;
-pub mod junit;
 pub mod probe;
 
 pub use args::Args;
@@ -56,7 +55,7 @@ pub async fn run(args: &Args, ctx: &Context) -> Result<Done, Error> {
     let stopped = ctx.stopped().now_or_never();
     let done = conclude(ctx, &plan, &outcomes, stopped);
     if let Some(path) = &args.junit {
-        write(path, &junit::junit(&done.report))
+        write(path, &deploy_report::junit(&done.report))
             .map_err(|source| Error::Junit { path: path.clone(), source })?;
     }
     Ok(done)

@@ -10,7 +10,6 @@ pub mod dialog;
 pub mod digest;
 pub mod error;
 pub mod header;
-pub mod junit;
 pub mod media;
 pub mod message;
 pub mod rtp;
@@ -46,7 +45,7 @@ pub async fn run(args: &Args, ctx: &Context) -> Result<Done, Error> {
     let stopped = ctx.stopped().now_or_never();
     let done = conclude(ctx, &plan, outcomes, stopped);
     if let Some(path) = &args.junit {
-        write(path, &junit::junit(&done.report))
+        write(path, &deploy_report::junit(&done.report))
             .map_err(|source| Error::Junit { path: path.clone(), source })?;
     }
     Ok(done)

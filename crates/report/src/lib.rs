@@ -4,8 +4,10 @@
 //! deployment read reports and nothing else. The JSON Schema is `docs/contracts/report.schema.json`. A report never
 //! holds a secret.
 
+mod junit;
 mod render;
 
+pub use junit::junit;
 pub use render::{markdown, text};
 
 use jiff::Timestamp;

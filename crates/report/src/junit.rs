@@ -1,6 +1,6 @@
 //! A report as JUnit XML, for tools that show test results. Pure.
 
-use deploy_report::{Report, SubjectOutcome};
+use crate::{Report, SubjectOutcome};
 use std::fmt::Write as _;
 
 /// The report as one test suite with a test case per subject.
@@ -66,7 +66,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use deploy_report::{ReportBuilder, Subject};
+    use crate::{ReportBuilder, Subject};
 
     #[test]
     fn foreign_text_cannot_break_the_document() {
@@ -76,7 +76,7 @@ mod tests {
             .subject(Subject::new("check", "b", SubjectOutcome::Failed, "<x> & \"y\"\u{1b}[0m"))
             .subject(Subject::new("check", "c", SubjectOutcome::Skipped, "not asked for"))
             .finish("verdict", "title");
-        let xml = junit(&deploy_report::Report { elapsed_ms: 1234, ..report });
+        let xml = junit(&crate::Report { elapsed_ms: 1234, ..report });
         assert_eq!(
             xml,
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
