@@ -57,7 +57,7 @@ fn a_playbook_runs_and_the_second_run_sends_no_bundle_and_changes_less() {
     ended(
         &first,
         0,
-        &["1 of 1 hosts good, 2 tasks changed", "roles/demo/tasks/main.yml:1: demo : Count"],
+        &["1 of 1 hosts good, 2 changed", "roles/demo/tasks/main.yml:1: demo : Count"],
     );
     assert_eq!(first.outputs["changed"], "2");
     assert_eq!(first.outputs["failed"], "0");
@@ -80,7 +80,7 @@ fn a_playbook_runs_and_the_second_run_sends_no_bundle_and_changes_less() {
 
     double.clear();
     let second = repository.tool(&double, &["-e", "word=a:b;c&(d)|'e'"]).run();
-    ended(&second, 0, &["1 tasks changed"]);
+    ended(&second, 0, &["1 of 1 hosts good, 1 changed"]);
     assert_eq!(double.count("SendCommand"), 1, "{:?}", double.operations());
     assert!(double.sent_sizes()[0] < 6000, "{:?}", double.sent_sizes());
     assert_eq!(double.count("DescribeInstanceInformation"), 1);
@@ -268,8 +268,12 @@ fn tags_and_check_mode_reach_ansible() {
     let repository = Repository::new(&tasks);
     let double = Double::start(&[]);
     let outcome = repository.tool(&double, &["--tags", "wanted", "--check", "--diff"]).run();
-    ended(&outcome, 0, &["1 tasks changed", "+++ after"]);
+    ended(&outcome, 0, &["1 of 1 hosts good, 1 changed", "+++ after"]);
     assert!(!work.path().join("tagged").exists());
-    ended(&repository.tool(&double, &["--skip-tags", "wanted"]).run(), 0, &["1 tasks changed"]);
+    ended(
+        &repository.tool(&double, &["--skip-tags", "wanted"]).run(),
+        0,
+        &["1 of 1 hosts good, 1 changed"],
+    );
     assert!(work.path().join("other").exists() && !work.path().join("tagged").exists());
 }

@@ -80,12 +80,12 @@ fn sigterm_ends_a_task_that_would_never_end() {
 fn the_deadline_ends_ansible_on_the_host_and_says_what_ran() {
     let work = tempfile::tempdir().unwrap();
     let mark = work.path().join("mark");
-    let repository = sleeping(&mark, "7.25");
+    let repository = sleeping(&mark, "11.25");
     let double = Double::start(&[]);
-    let outcome = repository.tool(&double, &["--timeout", "5s"]).run();
+    let outcome = repository.tool(&double, &["--timeout", "8s"]).run();
     ended(&outcome, 4, &["ended at the deadline after", "at demo : Sleep"]);
     assert!(mark.exists() && !work.path().join("mark-after").exists());
-    assert!(!sleeps("7.25"));
+    assert!(!sleeps("11.25"));
     assert_eq!(repository.report()["outcome"], "timeout");
 }
 
