@@ -283,12 +283,12 @@ fn paged(
         (items.concat(), String::new())
     } else {
         let start = at / 2 * page;
-        let shown = if at % 2 == 0 {
+        let shown = if at.is_multiple_of(2) {
             items.iter().skip(start).take(page).cloned().collect()
         } else {
             String::new()
         };
-        let more = if at % 2 == 0 { start < items.len() } else { start + page < items.len() };
+        let more = if at.is_multiple_of(2) { start < items.len() } else { start + page < items.len() };
         (shown, if more { format!("<nextToken>{}</nextToken>", at + 1) } else { String::new() })
     };
     xml(&format!(

@@ -1,5 +1,10 @@
 //! The real binary against a strict double of EC2.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail by panicking, like the tests themselves"
+)]
+
 mod double;
 
 use deploy_testkit::{Outcome, Tool};

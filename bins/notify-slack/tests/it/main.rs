@@ -1,5 +1,10 @@
 //! The real binary against a double of Slack. Every call is searched for the secrets.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail by panicking, like the tests themselves"
+)]
+
 use deploy_testkit::{Outcome, Tool};
 use serde_json::{Value, json};
 use std::path::Path;
