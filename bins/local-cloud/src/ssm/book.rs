@@ -1,0 +1,221 @@
+//! All commands and agents: what an agent is to do, what it did. Pure.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::agents::{Agent, Agents, Registration};
+use super::command::{Command, Duty, Order, Outcome, Recipient};
+use super::status::End;
+
+/// Run Command keeps what was sent for 30 days (user guide, "Run Command").
+const HISTORY: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// What an agent is to do now.
+#[derive(Debug, Default)]
+pub(super) struct Work<'a> {
+    pub(super) start: Vec<&'a Command>,
+    pub(super) stop: Vec<&'a str>,
+}
+
+impl Work<'_> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.start.is_empty() && self.stop.is_empty()
+    }
+}
+
+/// The state of Systems Manager.
+#[derive(Debug)]
+pub(super) struct Book {
+    /// Oldest first.
+    commands: Vec<Command>,
+    agents: Agents,
+    visible: Duration,
+}
+
+impl Book {
+    /// `lost`: an agent silent for so long has lost its connection. `visible`: invocations can be read so much later.
+    pub(super) fn new(lost: Duration, visible: Duration) -> Self {
+        Self { commands: Vec::new(), agents: Agents::new(lost), visible }
+    }
+
+    /// Brings everything up to date.
+    pub(super) fn advance(&mut self, now: Timestamp, managed: impl Fn(&str) -> bool) {
+        self.agents.retain(managed);
+        self.commands.retain(|command| now.duration_since(command.requested) < HISTORY);
+        for command in &mut self.commands {
+            command.advance(now);
+        }
+    }
+
+    pub(super) fn send(
+        &mut self,
+        id: String,
+        order: Order,
+        recipients: Vec<Recipient>,
+        now: Timestamp,
+    ) -> &Command {
+        let command = Command::new(id, order, recipients, now);
+        self.commands.push(command);
+        &self.commands[self.commands.len() - 1]
+    }
+
+    pub(super) fn command(&self, id: &str) -> Option<&Command> {
+        self.commands.iter().find(|command| command.id == id)
+    }
+
+    /// All commands, newest first.
+    pub(super) fn commands(&self) -> impl Iterator<Item = &Command> {
+        self.commands.iter().rev()
+    }
+
+    /// Whether its invocations can be read yet.
+    pub(super) fn is_visible(&self, command: &Command, now: Timestamp) -> bool {
+        now.duration_since(command.requested).unsigned_abs() >= self.visible
+    }
+
+    pub(super) fn cancel(&mut self, id: &str, instance_ids: &[String]) {
+        if let Some(command) = self.find(id) {
+            command.cancel(instance_ids);
+        }
+    }
+
+    pub(super) fn agent(&self, instance_id: &str) -> Option<&Agent> {
+        self.agents.get(instance_id)
+    }
+
+    pub(super) fn agents(&self) -> impl Iterator<Item = (&str, &Agent)> {
+        self.agents.all()
+    }
+
+    pub(super) fn ping_status(&self, agent: &Agent, now: Timestamp) -> &'static str {
+        self.agents.ping_status(agent, now)
+    }
+
+    pub(super) fn register(&mut self, instance_id: &str, about: Registration, now: Timestamp) {
+        self.agents.register(instance_id, about, now);
+    }
+
+    /// Notes a sign of life; `false` when the agent has to register first.
+    pub(super) fn ping(&mut self, instance_id: &str, now: Timestamp) -> bool {
+        self.agents.ping(instance_id, now).is_some()
+    }
+
+    /// What an agent that holds these commands is to do; `None` when it has to register first.
+    pub(super) fn work(
+        &mut self,
+        instance_id: &str,
+        held: &[String],
+        now: Timestamp,
+    ) -> Option<Work<'_>> {
+        let workers = self.agents.get(instance_id)?.about.workers;
+        let ended = |id: &String| {
+            let command = self.commands.iter().find(|command| &command.id == id);
+            command
+                .and_then(|command| command.invocation(instance_id))
+                .is_some_and(|invocation| invocation.outcome.is_some())
+        };
+        let mut free = workers.saturating_sub(held.iter().filter(|id| !ended(id)).count());
+        let mut work = Work::default();
+        for command in &mut self.commands {
+            let holds = held.contains(&command.id);
+            match command.duty(instance_id, holds, now) {
+                Duty::Start if free > 0 => {
+                    free -= 1;
+                    work.start.push(command);
+                }
+                Duty::Stop => work.stop.push(&command.id),
+                Duty::Start | Duty::Nothing => {}
+            }
+        }
+        Some(work)
+    }
+
+    /// The agent says how a command ended; `None` when no such command was sent to it.
+    pub(super) fn finish(
+        &mut self,
+        instance_id: &str,
+        command_id: &str,
+        end: End,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Option<bool> {
+        let command = self.find(command_id)?;
+        command.invocation(instance_id)?;
+        let news = command.finish(instance_id, end, outcome);
+        command.advance(now);
+        Some(news)
+    }
+
+    fn find(&mut self, id: &str) -> Option<&mut Command> {
+        self.commands.iter_mut().find(|command| command.id == id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::command::Limit;
+    use super::super::command::tests::{at, order, outcome};
+    use super::*;
+
+    fn book(workers: usize) -> Book {
+        let mut book = Book::new(Duration::from_secs(15), Duration::from_millis(200));
+        let about = Registration {
+            agent_version: String::new(),
+            platform_name: String::new(),
+            platform_version: String::new(),
+            computer_name: String::new(),
+            workers,
+        };
+        book.register("i-1", about, at(0));
+        book
+    }
+
+    fn send(book: &mut Book, id: &str) {
+        let recipient = Recipient { instance_id: "i-1".into(), name: String::new(), managed: true };
+        let order = order(Limit::Count(50), Limit::Count(0));
+        book.send(id.into(), order, vec![recipient], at(0));
+    }
+
+    fn started(book: &mut Book, held: &[&str]) -> Vec<String> {
+        let held: Vec<String> = held.iter().map(|id| (*id).to_owned()).collect();
+        let work = book.work("i-1", &held, at(1)).expect("registered");
+        work.start.iter().map(|command| command.id.clone()).collect()
+    }
+
+    #[test]
+    fn an_agent_gets_as_many_commands_as_it_has_workers_oldest_first() {
+        let mut book = book(2);
+        for id in ["a", "b", "c"] {
+            send(&mut book, id);
+        }
+        assert_eq!(started(&mut book, &[]), ["a", "b"]);
+        assert_eq!(started(&mut book, &[]), ["a", "b"], "the reply was lost");
+        assert!(started(&mut book, &["a", "b"]).is_empty());
+        assert_eq!(book.command("a").map(|c| c.status().0), Some("InProgress"));
+        assert_eq!(book.command("c").map(|c| c.status().0), Some("Pending"));
+        assert_eq!(book.finish("i-1", "a", End::Success, outcome(0), at(2)), Some(true));
+        assert_eq!(started(&mut book, &["a", "b"]), ["c"], "said before it knew that `a` is over");
+        assert_eq!(book.finish("i-1", "a", End::Failed, outcome(1), at(2)), Some(false));
+        assert_eq!(book.finish("i-1", "z", End::Failed, outcome(1), at(2)), None);
+        assert_eq!(book.finish("i-2", "b", End::Failed, outcome(1), at(2)), None, "another host");
+    }
+
+    #[test]
+    fn an_agent_that_is_not_registered_gets_nothing() {
+        let mut book = book(5);
+        assert!(book.work("i-2", &[], at(1)).is_none());
+        assert!(!book.ping("i-2", at(1)));
+    }
+
+    #[test]
+    fn commands_are_forgotten_after_thirty_days() {
+        let mut book = book(5);
+        send(&mut book, "a");
+        let month = 30 * 24 * 3600;
+        book.advance(at(month - 1), |_| true);
+        assert!(book.command("a").is_some());
+        book.advance(at(month), |_| true);
+        assert!(book.command("a").is_none());
+    }
+}

@@ -1,0 +1,187 @@
+//! Systems Manager, true: commands run on the hosts, by an agent that comes late and may drop.
+//!
+//! Run Command with `AWS-RunShellScript` is implemented here; Parameter Store and documents are passed on to the
+//! emulator, which keeps them truly; everything else is refused by name.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`status`], [`command`], [`agents`], [`book`] | the state machine; pure, the time comes as an argument |
+//! | [`output`] | what is kept of a long output |
+//! | [`send`], [`list`], [`instances`], [`paging`] | requests to the state machine, its answers to replies |
+//! | [`wire`] | the agent's side, served at the metadata address |
+
+mod agents;
+mod book;
+mod command;
+mod instances;
+mod list;
+mod output;
+mod paging;
+mod refusal;
+mod send;
+mod status;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use self::book::Book;
+use self::refusal::Refusal;
+use crate::hosts::{HostState, Hosts};
+
+/// What passes on to the emulator: records that are kept there as on AWS and make nothing happen on a host.
+const PASSED: [&str; 22] = [
+    "PutParameter",
+    "GetParameter",
+    "GetParameters",
+    "GetParametersByPath",
+    "GetParameterHistory",
+    "DeleteParameter",
+    "DeleteParameters",
+    "DescribeParameters",
+    "LabelParameterVersion",
+    "UnlabelParameterVersion",
+    "AddTagsToResource",
+    "RemoveTagsFromResource",
+    "ListTagsForResource",
+    "CreateDocument",
+    "DescribeDocument",
+    "GetDocument",
+    "ListDocuments",
+    "UpdateDocument",
+    "UpdateDocumentDefaultVersion",
+    "DeleteDocument",
+    "DescribeDocumentPermission",
+    "ModifyDocumentPermission",
+];
+
+/// How long things take.
+#[derive(Debug, Clone, Copy)]
+struct Timing {
+    /// An agent's question for work is answered after this long at the latest; it then asks again.
+    poll: Duration,
+    /// An agent that was not heard of for this long is `ConnectionLost`. Longer than `poll`. Minutes on AWS.
+    lost: Duration,
+    /// A command's invocations can be read after this long, not before: AWS answers from copies that come later.
+    visible: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            poll: Duration::from_secs(5),
+            lost: Duration::from_secs(15),
+            visible: Duration::from_millis(200),
+        }
+    }
+}
+
+/// An answer of the API.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// AWS JSON 1.1.
+    pub body: Value,
+}
+
+/// Systems Manager; clones share it.
+#[derive(Debug, Clone)]
+pub struct Ssm {
+    hosts: Hosts,
+    book: Arc<Mutex<Book>>,
+    /// Counts changes that an agent or a reader may wait for.
+    changes: Arc<watch::Sender<u64>>,
+    timing: Timing,
+}
+
+impl Ssm {
+    /// Systems Manager for these hosts, without any agent yet.
+    pub fn new(hosts: Hosts) -> Self {
+        Self::timed(hosts, Timing::default())
+    }
+
+    fn timed(hosts: Hosts, timing: Timing) -> Self {
+        let book = Arc::new(Mutex::new(Book::new(timing.lost, timing.visible)));
+        Self { hosts, book, changes: Arc::new(watch::Sender::new(0)), timing }
+    }
+
+    /// Answers a call; `None` for what the emulator keeps truly.
+    pub async fn handle(&self, operation: &str, body: &[u8]) -> Option<Reply> {
+        let outcome = match operation {
+            "SendCommand" => read(body).and_then(|request| self.send_command(request)),
+            "CancelCommand" => read(body).and_then(|request| self.cancel_command(&request)),
+            "ListCommands" => read(body).and_then(|request| self.list_commands(&request)),
+            "ListCommandInvocations" => {
+                read(body).and_then(|request| self.list_command_invocations(&request))
+            }
+            "GetCommandInvocation" => {
+                read(body).and_then(|request| self.get_command_invocation(&request))
+            }
+            "DescribeInstanceInformation" => {
+                read(body).and_then(|request| self.describe_instance_information(request))
+            }
+            passed if PASSED.contains(&passed) => return None,
+            other => Err(Refusal::not_implemented(format!("the operation `{other}`"))),
+        };
+        Some(outcome.map_or_else(
+            |refusal| {
+                crate::log::line(format_args!(
+                    "{operation}: {}: {}",
+                    refusal.code, refusal.message
+                ));
+                refusal.reply()
+            },
+            |body| Reply { status: 200, body },
+        ))
+    }
+
+    /// The agents' side, for the metadata address; needs `ConnectInfo<SocketAddr>`.
+    pub fn agent_router(&self) -> Router {
+        wire::router(self.clone())
+    }
+
+    /// Looks at the book as it is now.
+    fn read_book<T>(&self, look: impl FnOnce(&mut Book, Timestamp) -> T) -> T {
+        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Timestamp::now();
+        book.advance(now, |id| self.is_managed(id));
+        look(&mut book, now)
+    }
+
+    /// Changes the book, and tells those who wait.
+    fn change_book<T>(&self, change: impl FnOnce(&mut Book, Timestamp) -> T) -> T {
+        let result = self.read_book(change);
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+        result
+    }
+
+    /// A terminated instance is deregistered.
+    fn is_managed(&self, id: &str) -> bool {
+        self.hosts.by_instance(id).is_some_and(|host| {
+            !matches!(host.state, HostState::ShuttingDown | HostState::Terminated)
+        })
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    // Some clients send no body at all where no parameter is set.
+    let body = if body.is_empty() { b"{}" } else { body };
+    serde_json::from_slice(body)
+        .map_err(|error| Refusal::new("SerializationException", error.to_string()))
+}
+
+/// A time as AWS JSON writes it.
+fn epoch(time: Timestamp) -> Value {
+    let milliseconds = time.as_millisecond();
+    // Exact: milliseconds since 1970 need 41 bits.
+    Value::from(milliseconds as f64 / 1000.0)
+}

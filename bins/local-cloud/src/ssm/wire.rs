@@ -1,0 +1,186 @@
+//! The agents' side: an agent registers, asks for work again and again, and says how it ended.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `POST /rehearsal/agent/register` [`Registration`] | who the agent is, by its address |
+//! | `POST /rehearsal/agent/poll` `{"held": [command ids]}` | `{"start": […], "stop": [command ids]}`, when there is something to do or after some seconds |
+//! | `POST /rehearsal/agent/result` [`Finished`] | 204 |
+//!
+//! A reply may get lost: what an agent does not say that it holds is offered again, and an agent refuses to start
+//! what it holds. 409 means: register (first, or again after this side was restarted); 404: not known, forget it.
+
+use std::net::SocketAddr;
+
+use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::time::{Instant, timeout_at};
+
+use super::agents::Registration;
+use super::command::{Command, Outcome};
+use super::status::End;
+use super::{Ssm, output};
+use crate::hosts::HostInfo;
+use crate::log;
+
+/// Both heads with every byte escaped as JSON does at worst, and then some.
+const LARGEST: usize = 256 * 1024;
+
+#[derive(Debug, Deserialize)]
+struct Poll {
+    held: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Job {
+    command_id: String,
+    commands: Vec<String>,
+    working_directory: String,
+    execution_timeout: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct Work {
+    start: Vec<Job>,
+    stop: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+enum Status {
+    Success,
+    Failed,
+    TimedOut,
+    Cancelled,
+}
+
+#[derive(Debug, Deserialize)]
+struct Finished {
+    command_id: String,
+    status: Status,
+    code: i32,
+    /// The head of the stream, and how many bytes the whole had.
+    stdout: String,
+    stdout_bytes: u64,
+    stderr: String,
+    stderr_bytes: u64,
+    /// Milliseconds since 1970.
+    started: i64,
+    finished: i64,
+}
+
+pub(super) fn router(ssm: Ssm) -> Router {
+    Router::new()
+        .route("/rehearsal/agent/register", post(register))
+        .route("/rehearsal/agent/poll", post(poll))
+        .route("/rehearsal/agent/result", post(result))
+        .layer(DefaultBodyLimit::max(LARGEST))
+        .with_state(ssm)
+}
+
+/// Whoever calls is the host of that address.
+fn caller(ssm: &Ssm, address: SocketAddr) -> Result<HostInfo, Response> {
+    ssm.hosts.by_address(address.ip()).ok_or_else(|| {
+        let message = format!("no host has the address {}", address.ip());
+        (StatusCode::FORBIDDEN, message).into_response()
+    })
+}
+
+async fn register(
+    State(ssm): State<Ssm>,
+    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    Json(about): Json<Registration>,
+) -> Result<Response, Response> {
+    let id = caller(&ssm, address)?.instance_id;
+    log::line(format_args!("the agent of {id} registers"));
+    ssm.change_book(|book, now| book.register(&id, about, now));
+    Ok(Json(json!({"instance_id": id})).into_response())
+}
+
+async fn poll(
+    State(ssm): State<Ssm>,
+    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    Json(poll): Json<Poll>,
+) -> Result<Response, Response> {
+    let id = caller(&ssm, address)?.instance_id;
+    let register = || (StatusCode::CONFLICT, "register first").into_response();
+    let deadline = Instant::now() + ssm.timing.poll;
+    let mut changes = ssm.changes.subscribe();
+    if !ssm.read_book(|book, now| book.ping(&id, now)) {
+        return Err(register());
+    }
+    loop {
+        let work = ssm.read_book(|book, now| {
+            let work = book.work(&id, &poll.held, now)?;
+            let nothing = work.is_empty();
+            let start = work.start.into_iter().map(Job::of).collect();
+            let stop = work.stop.into_iter().map(str::to_owned).collect();
+            Some((nothing, Work { start, stop }))
+        });
+        let Some((nothing, work)) = work else { return Err(register()) };
+        // The sender lives as long as `ssm`, so a failure can only be the deadline.
+        if !nothing || timeout_at(deadline, changes.changed()).await.is_err() {
+            return Ok(Json(work).into_response());
+        }
+    }
+}
+
+async fn result(
+    State(ssm): State<Ssm>,
+    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    Json(finished): Json<Finished>,
+) -> Result<Response, Response> {
+    let id = caller(&ssm, address)?.instance_id;
+    let command = finished.command_id.clone();
+    let (end, outcome) = finished.read()?;
+    let news = ssm.change_book(|book, now| {
+        book.ping(&id, now);
+        book.finish(&id, &command, end, outcome, now)
+    });
+    match news {
+        Some(news) => {
+            let late = if news { "" } else { ", too late" };
+            log::line(format_args!("command {command} on {id}: {end:?}{late}"));
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
+        None => Err((StatusCode::NOT_FOUND, "no such command was sent here").into_response()),
+    }
+}
+
+impl Job {
+    fn of(command: &Command) -> Self {
+        Self {
+            command_id: command.id.clone(),
+            commands: command.order.commands.clone(),
+            working_directory: command.order.working_directory.clone(),
+            execution_timeout: command.order.execution_timeout,
+        }
+    }
+}
+
+impl Finished {
+    fn read(self) -> Result<(End, Outcome), Response> {
+        let time = |milliseconds| {
+            Timestamp::from_millisecond(milliseconds)
+                .map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()).into_response())
+        };
+        let outcome = Outcome {
+            code: self.code,
+            stdout: output::kept(&self.stdout, self.stdout_bytes, output::STDOUT),
+            stderr: output::kept(&self.stderr, self.stderr_bytes, output::STDERR),
+            started: time(self.started)?,
+            finished: time(self.finished)?,
+        };
+        let end = match self.status {
+            Status::Success => End::Success,
+            Status::Failed => End::Failed,
+            Status::TimedOut => End::ExecutionTimedOut,
+            Status::Cancelled => End::Cancelled,
+        };
+        Ok((end, outcome))
+    }
+}
