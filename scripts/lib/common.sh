@@ -17,6 +17,8 @@ export DEPLOY_VENV=$cache/venv-checks
 export PATH=$bin_dir:$venv/bin:$DEPLOY_VENV/bin:$cache/bin:$HOME/.cargo/bin:$PATH
 # A variable that names a missing file stops Terraform.
 [ -e "${TF_CLI_CONFIG_FILE:-/}" ] || unset TF_CLI_CONFIG_FILE
+# Colour is for terminals; logs and summaries get plain text.
+[ -t 1 ] || export TF_CLI_ARGS_init=-no-color TF_CLI_ARGS_plan=-no-color TF_CLI_ARGS_apply=-no-color TF_CLI_ARGS_destroy=-no-color
 SECONDS=0
 
 # Exit statuses of docs/exit-codes.md.
