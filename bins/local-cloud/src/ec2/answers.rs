@@ -252,7 +252,11 @@ pub fn pretended(operation: &str, form: &Form) -> Option<String> {
             .names()
             .find(|name| name.starts_with("UserData"))
             .map(|_| "ModifyInstanceAttribute of user data".to_owned()),
-        "RunInstances" => form.names().find_map(run_instances_parameter),
+        // Terraform's provider always says whether to hibernate; only `true` needs more than there is.
+        "RunInstances" => form
+            .names()
+            .filter(|name| *name != "HibernationOptions.Configured" || form.get(name) == Some("true"))
+            .find_map(run_instances_parameter),
         _ => None,
     }
 }
