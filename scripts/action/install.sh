@@ -4,6 +4,7 @@ set -euo pipefail
 
 cd "$(dirname -- "${BASH_SOURCE[0]}")/../.."
 bin_dir=${BIN_DIR:?BIN_DIR is empty: did the first step of action.yml run?}
+version=${VERSION:?VERSION is empty: did the first step of action.yml run?}
 tools=(tf-to-inventory wait-for-cloud-init ssm-run-playbook smoke-test-http smoke-test-sip cleanup-orphans notify-slack)
 
 missing=()
@@ -24,8 +25,14 @@ if ((${#missing[@]} > 0)); then
     done
 fi
 
-# A cache that was cut short shows here and not in the middle of a deployment.
+# A cache that was cut short, or a binary that is not the tool, shows here and not in the middle of a deployment.
 for tool in "${tools[@]}"; do
-    "$bin_dir/$tool" --version
+    found=$("$bin_dir/$tool" --version) || found="exit status $?"
+    if [[ $found != "$tool $version" ]]; then
+        printf '::error title=calldata-foundation tools::%s --version says "%s" instead of "%s %s"; delete the cache of this action and run again\n' \
+            "$tool" "$found" "$tool" "$version" >&2
+        exit 2
+    fi
+    printf '%s\n' "$found"
 done
 printf '%s\n' "$bin_dir" >>"${GITHUB_PATH:?GITHUB_PATH is not set}"

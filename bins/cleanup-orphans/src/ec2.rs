@@ -96,8 +96,9 @@ impl Ec2 {
             });
         }
         let mut tagged = Tagged::new();
-        for (kind, id) in found.unwrap_or_default() {
-            tagged.entry(kind).or_default().insert(id);
+        for (type_name, id) in found.unwrap_or_default() {
+            let type_name = Kind::of_id(&id).map_or(type_name, |kind| kind.name().to_owned());
+            tagged.entry(type_name).or_default().insert(id);
         }
         Ok(tagged)
     }

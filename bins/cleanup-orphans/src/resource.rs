@@ -83,9 +83,30 @@ impl Kind {
         Self::ALL.iter().map(|kind| kind.name()).collect()
     }
 
-    /// The type of this name.
-    pub fn of_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    /// The type of a resource by the beginning of its ID. IDs are surer than type names, of which EC2 has used several
+    /// for one type. <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/resource-ids.html>
+    pub fn of_id(id: &str) -> Option<Self> {
+        let (prefix, _) = id.split_once('-')?;
+        Self::ALL.into_iter().find(|kind| kind.prefix() == prefix)
+    }
+
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Instance => "i",
+            Self::ElasticIp => "eipalloc",
+            Self::NetworkInterface => "eni",
+            Self::Volume => "vol",
+            Self::Snapshot => "snap",
+            Self::SecurityGroup => "sg",
+            Self::SecurityGroupRule => "sgr",
+            Self::NatGateway => "nat",
+            Self::Subnet => "subnet",
+            Self::RouteTable => "rtb",
+            Self::NetworkAcl => "acl",
+            Self::InternetGateway => "igw",
+            Self::Vpc => "vpc",
+            Self::LaunchTemplate => "lt",
+        }
     }
 
     /// Whether `--delete` deletes this type.
@@ -234,14 +255,17 @@ mod tests {
     }
 
     #[test]
-    fn every_type_is_found_by_its_name() {
+    fn every_type_is_known_by_its_ids() {
         for kind in Kind::ALL {
-            assert_eq!(Kind::of_name(kind.name()), Some(kind));
+            assert_eq!(Kind::of_id(&format!("{}-0123456789abcdef0", kind.prefix())), Some(kind));
         }
+        assert_eq!(Kind::of_id("vpce-0123456789abcdef0"), None);
+        assert_eq!(Kind::of_id("i"), None);
+    }
+
+    #[test]
+    fn deletable_types_come_first() {
         let first_kept = Kind::ALL.iter().position(|kind| !kind.is_deletable()).unwrap();
-        assert!(
-            Kind::ALL[first_kept..].iter().all(|kind| !kind.is_deletable()),
-            "deletable types come first"
-        );
+        assert!(Kind::ALL[first_kept..].iter().all(|kind| !kind.is_deletable()));
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct State {
     pub(crate) lingering: usize,
     /// Things per page; no pages when 0.
     pub(crate) page: usize,
+    /// `DescribeTags` calls Elastic IPs `vpc-elastic-ip`, as moto does.
+    pub(crate) odd_names: bool,
     /// After this operation was called, a tag of this thing is taken away.
     pub(crate) untag_after: Option<(&'static str, String)>,
 }
@@ -174,9 +176,11 @@ fn describe_tags(state: &State, form: &BTreeMap<String, String>) -> ResponseTemp
                 _ => false,
             });
             if wanted {
+                let odd = state.odd_names && thing.kind == "elastic-ip";
+                let type_name = if odd { "vpc-elastic-ip" } else { thing.kind };
                 items.push(format!(
                     "<item><resourceId>{}</resourceId><resourceType>{}</resourceType><key>{key}</key><value>{value}</value></item>",
-                    thing.id, thing.kind
+                    thing.id, type_name
                 ));
             }
         }
@@ -288,7 +292,8 @@ fn paged(
         } else {
             String::new()
         };
-        let more = if at.is_multiple_of(2) { start < items.len() } else { start + page < items.len() };
+        let more =
+            if at.is_multiple_of(2) { start < items.len() } else { start + page < items.len() };
         (shown, if more { format!("<nextToken>{}</nextToken>", at + 1) } else { String::new() })
     };
     xml(&format!(

@@ -455,3 +455,12 @@ async fn a_signal_stops_it_and_says_how_far_it_came() {
     assert_eq!(report["outcome"], "interrupted");
     assert!(report["title"].as_str().unwrap().starts_with("stopped; 1 orphan"), "{report}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_type_counts_whatever_it_is_called_beside_its_tags() {
+    let bench = Bench::new(vec![thing("elastic-ip", id("eipalloc", 1), "")], &[]).await;
+    bench.double.change(|state| state.odd_names = true);
+    let outcome = bench.deleting().args(["--older-than", "0s", "--types", "elastic-ip"]).run();
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert_eq!(bench.double.changes(), [format!("ReleaseAddress {}", id("eipalloc", 1))]);
+}
