@@ -106,8 +106,7 @@ pub async fn serve(
     };
     let ec2 = Arc::new(Ec2::new(settings, upstream.clone(), hosts.clone()));
     let ssm = Ssm::new(hosts);
-    let api =
-        proxy::router(Proxy { upstream, ec2: Arc::clone(&ec2), ssm: ssm.clone() });
+    let api = proxy::router(Proxy { upstream, ec2: Arc::clone(&ec2), ssm: ssm.clone() });
     ec2.set_edge(Edge {
         metadata: imds::router(Arc::clone(&ec2)).merge(ssm.agent_router()),
         api: api.clone(),
@@ -146,15 +145,20 @@ pub async fn serve(
 fn start_moto(python: &Path, place: &Place) -> Result<(Child, String), Error> {
     let write = |name: &str, text: &str| {
         let path = place.state.join(name);
-        std::fs::write(&path, text)
-            .map(|()| path.clone())
-            .map_err(|source| Error::File { doing: "write", path, source })
+        std::fs::write(&path, text).map(|()| path.clone()).map_err(|source| Error::File {
+            doing: "write",
+            path,
+            source,
+        })
     };
     let script = write("moto-serve.py", MOTO_START)?;
     let amis = write("amis.json", &images::for_moto().to_string())?;
     let log_path = place.upstream_log();
-    let log = std::fs::File::create(&log_path)
-        .map_err(|source| Error::File { doing: "write", path: log_path, source })?;
+    let log = std::fs::File::create(&log_path).map_err(|source| Error::File {
+        doing: "write",
+        path: log_path,
+        source,
+    })?;
     let second = log.try_clone().map_err(|error| Error::setup("cannot log", error))?;
     let port = free_port()?;
     let child = Command::new(python)

@@ -77,7 +77,11 @@ impl Error {
 }
 
 fn known_hosts(names: &[String]) -> String {
-    if names.is_empty() { "; it has none".to_owned() } else { format!("; it has {}", names.join(", ")) }
+    if names.is_empty() {
+        "; it has none".to_owned()
+    } else {
+        format!("; it has {}", names.join(", "))
+    }
 }
 
 fn said(output: &str) -> String {

@@ -69,7 +69,9 @@ pub fn sweep(cache: &Path) -> Result<(), Error> {
     let Ok(entries) = std::fs::read_dir(cache) else { return Ok(()) };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let owner = name.to_str().and_then(|name| name.strip_prefix(WORK_PREFIX)?.split('-').next()?.parse().ok());
+        let owner = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(WORK_PREFIX)?.split('-').next()?.parse().ok());
         if let Some(pid) = owner
             && Identity::of(pid).is_none()
         {
@@ -162,6 +164,8 @@ async fn build_base(
         let output = format!("{} (all of it: {})", last_lines(&text, 1), log.display());
         return Err(Error::Program { program: "image build".into(), output });
     }
+    // Thousands of files: removed beside what follows; the runtime waits for it before the process ends.
+    tokio::task::spawn_blocking(move || drop(work));
     ctx.progress().step(&format!("image built in {}", deploy_cli::human(begun.elapsed())));
     Ok(())
 }
@@ -220,9 +224,7 @@ async fn build_layer(
             make_folder(parent)?;
         }
         std::fs::write(&path, text)
-            .and_then(|()| {
-                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))
-            })
+            .and_then(|()| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)))
             .map_err(|source| Error::File { doing: "write", path: path.clone(), source })?;
     }
     let container = format!("local-cloud-layer-{}", std::process::id());
@@ -232,8 +234,18 @@ async fn build_layer(
         run(
             "docker",
             [
-                "run", "--name", &container, "--network", "none", "--volume", &layer_mount,
-                "--volume", &script_mount, base, "/bin/sh", "/run-layer",
+                "run",
+                "--name",
+                &container,
+                "--network",
+                "none",
+                "--volume",
+                &layer_mount,
+                "--volume",
+                &script_mount,
+                base,
+                "/bin/sh",
+                "/run-layer",
             ],
             None,
         )
@@ -249,9 +261,10 @@ async fn build_layer(
 async fn machine_sources(suite: &str) -> Result<Sources, Error> {
     let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     let codename = field(&release, "VERSION_CODENAME");
-    let acquire = process::capture("apt-config", ["dump", "--format", "%F \"%v\";%n", "Acquire"], None)
-        .await?
-        .stdout;
+    let acquire =
+        process::capture("apt-config", ["dump", "--format", "%F \"%v\";%n", "Acquire"], None)
+            .await?
+            .stdout;
     let acquire = filter_acquire(&acquire);
     if field(&release, "ID") != "debian" {
         // Another distribution's archive cannot serve Debian: debootstrap's own default is used.
@@ -273,7 +286,12 @@ fn field(os_release: &str, name: &str) -> String {
 
 /// Keeps the settings about how to fetch; drops those that name suites, indexes or programs of this machine.
 fn filter_acquire(dump: &str) -> String {
-    let dropped = ["Acquire::IndexTargets", "Acquire::Changelogs", "Acquire::CompressionTypes", "Acquire::cdrom"];
+    let dropped = [
+        "Acquire::IndexTargets",
+        "Acquire::Changelogs",
+        "Acquire::CompressionTypes",
+        "Acquire::cdrom",
+    ];
     dump.lines()
         .filter(|line| line.starts_with("Acquire::"))
         .filter(|line| !dropped.iter().any(|prefix| line.starts_with(prefix)))

@@ -130,7 +130,9 @@ mod tests {
             Some(("ec2", "us-east-1")),
         );
         check(
-            Some("AWS4-HMAC-SHA256 Credential=a/b/20260101/eu-west-1/ssm/aws4_request,SignedHeaders=h"),
+            Some(
+                "AWS4-HMAC-SHA256 Credential=a/b/20260101/eu-west-1/ssm/aws4_request,SignedHeaders=h",
+            ),
             None,
             Some(("ssm", "eu-west-1")),
         );
@@ -141,7 +143,9 @@ mod tests {
         );
         check(
             None,
-            Some("X-Amz-Credential=AKID%2F20260101%2Fus-east-1%2Fs3%2Faws4_request&X-Amz-Expires=5"),
+            Some(
+                "X-Amz-Credential=AKID%2F20260101%2Fus-east-1%2Fs3%2Faws4_request&X-Amz-Expires=5",
+            ),
             Some(("s3", "us-east-1")),
         );
         check(Some("Bearer x"), None, None);

@@ -62,7 +62,8 @@ impl Proxy {
     async fn ssm(&self, request: Request) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let Ok(body) = to_bytes(body, LARGEST).await else {
-            let message = json!({"__type": "ValidationException", "message": "the request is too large"});
+            let message =
+                json!({"__type": "ValidationException", "message": "the request is too large"});
             return json_reply(413, &message);
         };
         let target = parts.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
@@ -79,7 +80,8 @@ impl Proxy {
 
     async fn stream(&self, request: Request) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let body = reqwest::Body::wrap_stream(body.into_data_stream().map_err(std::io::Error::other));
+        let body =
+            reqwest::Body::wrap_stream(body.into_data_stream().map_err(std::io::Error::other));
         match self.upstream.stream(parts.method, &parts.uri, &parts.headers, body).await {
             Ok(response) => response,
             Err(error) => unreachable(&parts.headers, &error),
@@ -89,7 +91,8 @@ impl Proxy {
 
 fn json_reply(status: u16, body: &serde_json::Value) -> Response<Body> {
     let mut response = Response::new(Body::from(body.to_string()));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.1"));
     if let Ok(id) = HeaderValue::from_str(&request_id()) {
@@ -103,7 +106,10 @@ fn unreachable(headers: &HeaderMap, error: &reqwest::Error) -> Response<Body> {
     log::line(format_args!("the emulator does not answer: {error}"));
     let message = "the emulator behind the rehearsal cloud does not answer";
     if headers.contains_key("x-amz-target") {
-        return json_reply(503, &json!({"__type": "ServiceUnavailableException", "message": message}));
+        return json_reply(
+            503,
+            &json!({"__type": "ServiceUnavailableException", "message": message}),
+        );
     }
     let refusal = Refusal {
         status: StatusCode::SERVICE_UNAVAILABLE,

@@ -31,8 +31,9 @@ impl Authority {
         let stored = std::fs::read_to_string(&certificate_path)
             .and_then(|certificate| Ok((certificate, std::fs::read_to_string(&key_path)?)));
         if let Ok((certificate, key)) = stored {
-            let key = KeyPair::from_pem(&key)
-                .map_err(|error| Error::setup("cannot read the certificate authority's key", error))?;
+            let key = KeyPair::from_pem(&key).map_err(|error| {
+                Error::setup("cannot read the certificate authority's key", error)
+            })?;
             return Ok(Self { certificate, key });
         }
         let made = KeyPair::generate().and_then(|key| {
@@ -49,7 +50,8 @@ impl Authority {
 
     /// A TLS server for the names that AWS APIs have in this region.
     pub fn acceptor(&self, region: &str) -> Result<TlsAcceptor, Error> {
-        let failed = |error: rcgen::Error| Error::setup("cannot sign the endpoint's certificate", error);
+        let failed =
+            |error: rcgen::Error| Error::setup("cannot sign the endpoint's certificate", error);
         let key = KeyPair::generate().map_err(failed)?;
         let mut params = CertificateParams::new(names(region)).map_err(failed)?;
         params.distinguished_name.push(DnType::CommonName, "rehearsal cloud endpoint");
@@ -59,14 +61,15 @@ impl Authority {
         let issuer = Issuer::from_params(&issuer_params, &self.key);
         let certificate = params.signed_by(&key, &issuer).map_err(failed)?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .and_then(|builder| {
-                builder
-                    .with_no_client_auth()
-                    .with_single_cert(vec![certificate.der().clone()], key)
-            })
-            .map_err(|error| Error::setup("cannot set up TLS for hosts", error))?;
+        let mut config =
+            ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()
+                .and_then(|builder| {
+                    builder
+                        .with_no_client_auth()
+                        .with_single_cert(vec![certificate.der().clone()], key)
+                })
+                .map_err(|error| Error::setup("cannot set up TLS for hosts", error))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(TlsAcceptor::from(Arc::new(config)))
     }

@@ -134,14 +134,17 @@ impl Upstream {
             .await?;
         let status = answer.status();
         let text = answer.text().await?;
-        let root = Element::parse(&text)
-            .map_err(|error| AskError::Unreadable { operation: operation.clone(), why: error.to_string() })?;
+        let root = Element::parse(&text).map_err(|error| AskError::Unreadable {
+            operation: operation.clone(),
+            why: error.to_string(),
+        })?;
         if status.is_success() {
             return Ok(root);
         }
         // EC2: Response/Errors/Error; the other query services: ErrorResponse/Error.
         let error = root.at(&["Errors", "Error"]).or_else(|| root.child("Error"));
-        let read = |name| error.and_then(|e| e.text_at(&[name])).unwrap_or_else(|| status.to_string());
+        let read =
+            |name| error.and_then(|e| e.text_at(&[name])).unwrap_or_else(|| status.to_string());
         Err(AskError::Refused { operation, code: read("Code"), message: read("Message") })
     }
 

@@ -45,9 +45,8 @@ async fn find(wanted: &str, project: &str, place: &Place) -> Result<HostStatus, 
 }
 
 fn pick(wanted: &str, hosts: Vec<HostStatus>) -> Result<HostStatus, Error> {
-    let matches = |host: &&HostStatus| {
-        host.instance_id == wanted || host.name.as_deref() == Some(wanted)
-    };
+    let matches =
+        |host: &&HostStatus| host.instance_id == wanted || host.name.as_deref() == Some(wanted);
     let mut found = hosts.iter().filter(matches);
     match (found.next(), found.next()) {
         (Some(host), None) => Ok(host.clone()),

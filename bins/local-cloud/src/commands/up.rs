@@ -23,12 +23,7 @@ use crate::{DEFAULT_REGION, image, venv};
 const FREE_BYTES: u64 = 5 << 30;
 
 /// Starts the rehearsal cloud unless it runs, and prints the environment to reach it.
-pub async fn up(
-    args: &UpArgs,
-    project: &str,
-    place: &Place,
-    ctx: &Context,
-) -> Result<Done, Error> {
+pub async fn up(args: &UpArgs, project: &str, place: &Place, ctx: &Context) -> Result<Done, Error> {
     if let Some(state) = running(place) {
         ask(&state).await?;
         ctx.progress().note(&format!("already runs, process {}", state.daemon.pid));
@@ -69,7 +64,9 @@ pub async fn up(
         serve.push(format!("--image={}={image}", ami.suite));
     }
     if engine.unified_cgroup {
-        ctx.progress().note("this engine uses cgroup v2: hosts are booted the usual way for it, untested so far");
+        ctx.progress().note(
+            "this engine uses cgroup v2: hosts are booted the usual way for it, untested so far",
+        );
         serve.push("--unified-cgroup".into());
     }
     make_folder(&place.state)?;
@@ -103,7 +100,8 @@ async fn start(
             && ask(&state).await.is_ok()
         {
             let took = deploy_cli::human(begun.elapsed());
-            ctx.progress().note(&format!("answers on http://127.0.0.1:{} after {took}", state.port));
+            ctx.progress()
+                .note(&format!("answers on http://127.0.0.1:{} after {took}", state.port));
             return Ok(state);
         }
         if let Ok(Some(status)) = child.try_wait() {
@@ -126,8 +124,11 @@ fn spawn(serve: &[String], args: &UpArgs, place: &Place) -> Result<Child, Error>
     let program = std::env::current_exe()
         .map_err(|error| Error::setup("cannot find this program's own file", error))?;
     let log_path = place.daemon_log();
-    let log = File::create(&log_path)
-        .map_err(|source| Error::File { doing: "write", path: log_path, source })?;
+    let log = File::create(&log_path).map_err(|source| Error::File {
+        doing: "write",
+        path: log_path,
+        source,
+    })?;
     let second = log.try_clone().map_err(|error| Error::setup("cannot log", error))?;
     let mut command = Command::new(program);
     command.args(serve).current_dir("/").stdin(Stdio::null()).stdout(log).stderr(second);
@@ -204,7 +205,10 @@ async fn check_machine(args: &UpArgs) -> Result<Engine, Error> {
             Some(engine)
         }
         Err(_) => {
-            missing.push("a Docker engine that answers (`apt-get install docker.io`, then start `dockerd`)".into());
+            missing.push(
+                "a Docker engine that answers (`apt-get install docker.io`, then start `dockerd`)"
+                    .into(),
+            );
             None
         }
     };

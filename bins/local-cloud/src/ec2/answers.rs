@@ -255,7 +255,9 @@ pub fn pretended(operation: &str, form: &Form) -> Option<String> {
         // Terraform's provider always says whether to hibernate; only `true` needs more than there is.
         "RunInstances" => form
             .names()
-            .filter(|name| *name != "HibernationOptions.Configured" || form.get(name) == Some("true"))
+            .filter(|name| {
+                *name != "HibernationOptions.Configured" || form.get(name) == Some("true")
+            })
             .find_map(run_instances_parameter),
         _ => None,
     }
@@ -266,10 +268,12 @@ fn run_instances_parameter(name: &str) -> Option<String> {
         .strip_prefix("NetworkInterface.")
         .and_then(|rest| rest.split('.').next())
         .is_some_and(|number| number != "1");
-    let refused = ["InstanceMarketOptions.", "HibernationOptions.", "Ipv6Address", "SecondaryInterface"];
+    let refused =
+        ["InstanceMarketOptions.", "HibernationOptions.", "Ipv6Address", "SecondaryInterface"];
     if beyond_first {
         Some("RunInstances with more than one network interface".to_owned())
-    } else if refused.iter().any(|prefix| name.starts_with(prefix)) || name.contains(".Ipv6Address") {
+    } else if refused.iter().any(|prefix| name.starts_with(prefix)) || name.contains(".Ipv6Address")
+    {
         Some(format!("RunInstances with {name}"))
     } else {
         None

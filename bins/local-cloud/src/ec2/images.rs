@@ -58,7 +58,10 @@ mod tests {
     fn ids_have_the_length_that_ec2_gives_them() {
         for ami in CATALOGUE {
             let digits = ami.id.strip_prefix("ami-").expect("prefix");
-            assert!(digits.len() == 17 && digits.bytes().all(|b| b.is_ascii_hexdigit()), "{digits}");
+            assert!(
+                digits.len() == 17 && digits.bytes().all(|b| b.is_ascii_hexdigit()),
+                "{digits}"
+            );
             assert_eq!(find(ami.id).map(|found| found.name), Some(ami.name));
         }
         assert!(find("ami-unknown").is_none());

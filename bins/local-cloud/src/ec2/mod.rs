@@ -148,9 +148,15 @@ impl Ec2 {
             "DescribeInstances" => self.describe_instances(request).await,
             "DescribeInstanceStatus" => self.describe_status(request).await,
             "DeleteVpc" => self.delete_vpc(request).await,
-            "AssociateAddress" | "DisassociateAddress" | "ReleaseAddress" | "CreateTags"
-            | "DeleteTags" | "AssociateIamInstanceProfile" | "DisassociateIamInstanceProfile"
-            | "ModifyInstanceAttribute" | "ModifyNetworkInterfaceAttribute"
+            "AssociateAddress"
+            | "DisassociateAddress"
+            | "ReleaseAddress"
+            | "CreateTags"
+            | "DeleteTags"
+            | "AssociateIamInstanceProfile"
+            | "DisassociateIamInstanceProfile"
+            | "ModifyInstanceAttribute"
+            | "ModifyNetworkInterfaceAttribute"
             | "ModifyInstanceMetadataOptions" => self.pass_and_refresh(request).await,
             _ => self.pass(request).await.map(Answer::into_response),
         };

@@ -1,0 +1,139 @@
+//! A request's way through the endpoint, with a small server in the emulator's place.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::{HeaderMap, Method, Uri};
+use local_cloud::ec2::{Ec2, Settings};
+use local_cloud::hosts::Hosts;
+use local_cloud::proxy::{self, Proxy};
+use local_cloud::ssm::Ssm;
+use local_cloud::upstream::Upstream;
+use tokio::net::TcpListener;
+
+async fn serve(router: Router) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("address");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    format!("http://{address}")
+}
+
+/// The endpoint before `upstream`.
+async fn endpoint(upstream: &str) -> String {
+    let upstream = Upstream::new(upstream).expect("client");
+    let settings = Settings {
+        project: "test".into(),
+        region: "us-east-1".into(),
+        images: BTreeMap::new(),
+        unified_cgroup: false,
+    };
+    let hosts = Hosts::default();
+    let ec2 = Arc::new(Ec2::new(settings, upstream.clone(), hosts.clone()));
+    serve(proxy::router(Proxy { upstream, ec2, ssm: Ssm::new(hosts) })).await
+}
+
+/// Says back what came.
+async fn echo() -> String {
+    serve(Router::new().fallback(
+        |method: Method, uri: Uri, headers: HeaderMap, body: Bytes| async move {
+            let tag = headers.get("x-tag").and_then(|value| value.to_str().ok()).unwrap_or("-");
+            format!("{method} {uri} {tag} {}", String::from_utf8_lossy(&body))
+        },
+    ))
+    .await
+}
+
+fn authorization(service: &str, region: &str) -> String {
+    format!(
+        "AWS4-HMAC-SHA256 Credential=k/20260101/{region}/{service}/aws4_request, SignedHeaders=host, Signature=0"
+    )
+}
+
+async fn ec2(endpoint: &str, region: &str, form: &str) -> (u16, String) {
+    let answer = reqwest::Client::new()
+        .post(endpoint)
+        .header("authorization", authorization("ec2", region))
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(form.to_owned())
+        .send()
+        .await
+        .expect("an answer");
+    (answer.status().as_u16(), answer.text().await.expect("text"))
+}
+
+#[tokio::test]
+async fn an_ordinary_call_passes_unchanged() {
+    let endpoint = endpoint(&echo().await).await;
+    let answer = reqwest::Client::new()
+        .put(format!("{endpoint}/bucket/a%20b?tagging=&x=1"))
+        .header("authorization", authorization("s3", "us-east-1"))
+        .header("x-tag", "kept")
+        .body("content")
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(answer.status().as_u16(), 200);
+    assert_eq!(answer.text().await.expect("text"), "PUT /bucket/a%20b?tagging=&x=1 kept content");
+}
+
+#[tokio::test]
+async fn an_ordinary_ec2_call_passes_unchanged() {
+    let endpoint = endpoint(&echo().await).await;
+    let (status, text) =
+        ec2(&endpoint, "us-east-1", "Action=DescribeVpcs&Version=2016-11-15").await;
+    assert_eq!((status, text.as_str()), (200, "POST / - Action=DescribeVpcs&Version=2016-11-15"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_true_is_refused_by_name() {
+    let endpoint = endpoint(&echo().await).await;
+    for (region, form, named) in [
+        ("us-east-1", "Action=CreateVpcPeeringConnection&VpcId=v", "CreateVpcPeeringConnection"),
+        ("eu-west-1", "Action=RunInstances&MinCount=1&MaxCount=1", "RunInstances in eu-west-1"),
+    ] {
+        let (status, text) = ec2(&endpoint, region, form).await;
+        assert_eq!(status, 501, "{text}");
+        assert!(text.contains("<Code>NotImplemented</Code>") && text.contains(named), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_image_is_not_found() {
+    let endpoint = endpoint(&echo().await).await;
+    let form = "Action=RunInstances&ImageId=ami-00000000000000000&MinCount=1&MaxCount=1";
+    let (status, text) = ec2(&endpoint, "us-east-1", form).await;
+    assert_eq!(status, 400);
+    assert!(text.contains("<Code>InvalidAMIID.NotFound</Code>"), "{text}");
+}
+
+#[tokio::test]
+async fn an_oversized_call_is_refused_before_it_is_passed() {
+    let endpoint = endpoint(&echo().await).await;
+    let (status, text) = ec2(&endpoint, "us-east-1", &"x".repeat(5 << 20)).await;
+    assert_eq!(status, 400);
+    assert!(text.contains("RequestTooLarge"), "{text}");
+}
+
+#[tokio::test]
+async fn an_emulator_that_is_gone_is_unavailable_in_the_callers_protocol() {
+    // A port that was free a moment ago.
+    let gone = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        format!("http://{}", listener.local_addr().expect("address"))
+    };
+    let endpoint = endpoint(&gone).await;
+    let answer = reqwest::Client::new()
+        .post(&endpoint)
+        .header("authorization", authorization("secretsmanager", "us-east-1"))
+        .header("x-amz-target", "secretsmanager.GetSecretValue")
+        .body("{}")
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(answer.status().as_u16(), 503);
+    assert!(answer.text().await.expect("text").contains("ServiceUnavailableException"));
+    let (status, text) = ec2(&endpoint, "us-east-1", "Action=DescribeVpcs").await;
+    assert_eq!(status, 500, "{text}");
+}
