@@ -1,0 +1,128 @@
+//! The read-only question that a host is asked, and its answer.
+//!
+//! One script for every cloud-init from 20.4 on: it waits on the host for a moment, writes nothing, and prints
+//! `key=value` lines. The files tell the truth (`/run/cloud-init/{status,result}.json`); `cloud-init status` only adds
+//! what they lack, because its exit status and wording differ between versions and distributions.
+
+use serde_json::Value;
+use std::time::Duration;
+
+/// How long a host waits for its own cloud-init before it answers "not yet".
+pub(crate) const WINDOW: Duration = Duration::from_secs(20);
+
+/// The script for `AWS-RunShellScript`. `window` bounds its waiting.
+pub(crate) fn script(window: Duration) -> String {
+    SCRIPT.replace("@SECONDS@", &window.as_secs().to_string())
+}
+
+/// What is short and decides stands before what may be cut off; `end=1` proves that nothing was.
+const SCRIPT: &str = r#"exec 2>/dev/null
+PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+dir=/run/cloud-init
+binary=$(command -v cloud-init)
+flat() { [ -e "$1" ] && tr -s ' \t\r\n' ' ' <"$1"; }
+long() { [ -n "$binary" ] && timeout 15 "$binary" status --long | tr '\n' '|'; }
+final() { systemctl is-active cloud-final.service; }
+if [ -n "$binary" ] && [ ! -e $dir/result.json ]; then
+  case $(timeout 15 "$binary" status) in
+  *disabled*) ;;
+  *)
+    waited=0
+    while [ ! -e $dir/result.json ] && [ $waited -lt @SECONDS@ ] && [ "$(final)" != failed ]; do
+      sleep 1
+      waited=$((waited + 1))
+    done
+    ;;
+  esac
+fi
+printf 'probe=1\n'
+printf 'binary=%s\n' "$binary"
+printf 'version=%s\n' "$([ -n "$binary" ] && "$binary" --version 2>&1 | head -c 80)"
+printf 'boot=%s\n' "$(cat /proc/sys/kernel/random/boot_id)"
+printf 'final=%s\n' "$(final)"
+[ -e $dir/disabled ] && printf 'marker=disabled\n'
+printf 'result=%s\n' "$(flat $dir/result.json)"
+printf 'status=%s\n' "$(flat $dir/status.json)"
+printf 'long=%s\n' "$(long)"
+printf 'end=1\n'
+exit 0
+"#;
+
+/// What a host answered.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Reading {
+    /// Where cloud-init is; empty when there is none.
+    pub binary: String,
+    /// `cloud-init --version`.
+    pub version: String,
+    /// The kernel's ID of this boot.
+    pub boot: String,
+    /// What systemd says of `cloud-final.service`.
+    pub final_unit: String,
+    /// Whether cloud-init's generator left its mark that it is off.
+    pub marked_disabled: bool,
+    /// `/run/cloud-init/result.json`; it is written last.
+    pub result: Option<Value>,
+    /// `/run/cloud-init/status.json`.
+    pub status: Option<Value>,
+    /// `cloud-init status --long`.
+    pub long: Vec<String>,
+}
+
+/// The answer in a command's output; `None` when it is not whole.
+pub fn parse(output: &str) -> Option<Reading> {
+    let mut reading = Reading::default();
+    let (mut begun, mut ended) = (false, false);
+    for line in output.lines() {
+        let Some((key, value)) = line.split_once('=') else { continue };
+        let value = value.trim();
+        match key {
+            "probe" => begun = true,
+            "binary" => value.clone_into(&mut reading.binary),
+            "version" => value.clone_into(&mut reading.version),
+            "boot" => value.clone_into(&mut reading.boot),
+            "final" => value.clone_into(&mut reading.final_unit),
+            "marker" => reading.marked_disabled = value == "disabled",
+            "result" => reading.result = serde_json::from_str(value).ok(),
+            "status" => reading.status = serde_json::from_str(value).ok(),
+            "long" => {
+                reading.long = value
+                    .split('|')
+                    .map(|line| line.trim().to_owned())
+                    .filter(|line| !line.is_empty())
+                    .collect();
+            }
+            "end" => ended = true,
+            _ => {}
+        }
+    }
+    (begun && ended).then_some(reading)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_whole_or_nothing() {
+        let text = "probe=1\nbinary=/usr/bin/cloud-init\nversion=/usr/bin/cloud-init 22.4.2\nboot=b\nfinal=active\n\
+                    result={ \"v1\": {} }\nstatus={ \"v1\": { \"a\": \"x=y\" } }\nlong=status: done|detail:|DataSourceEc2|\nend=1\n";
+        let reading = parse(text).unwrap();
+        assert_eq!(reading.version, "/usr/bin/cloud-init 22.4.2");
+        assert_eq!(reading.status.unwrap()["v1"]["a"], "x=y");
+        assert_eq!(reading.long, ["status: done", "detail:", "DataSourceEc2"]);
+        for end in 0..text.len() - 6 {
+            assert_eq!(parse(&text[..end]), None, "{end}");
+        }
+    }
+
+    #[test]
+    fn the_script_fits_and_writes_nothing() {
+        let script = script(WINDOW);
+        assert!(script.contains("-lt 20 ]") && script.len() < 4000);
+        assert!(
+            !script.replace("2>/dev/null", "").replace("2>&1", "").contains('>'),
+            "no redirection into a file"
+        );
+    }
+}

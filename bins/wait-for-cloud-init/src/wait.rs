@@ -1,0 +1,354 @@
+//! The waiting: rounds of batched calls until every host is judged, one has failed for good, or the deadline passes.
+
+use crate::aws::{Aws, Invocation, InvocationState, SSM_IDS};
+use crate::host::{Agent, Checks, HostWait};
+use crate::probe::{self, WINDOW};
+use crate::report;
+use crate::{Args, Error, StatusChecks};
+use deploy_cli::Context;
+use jiff::Timestamp;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+/// Between two rounds after something changed.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// Between two rounds when nothing changes.
+const LONGEST: Duration = Duration::from_secs(5);
+/// How often EC2 is asked again about an instance that was running with good checks.
+const RECHECK: Duration = Duration::from_secs(10);
+/// What a probe may take beyond its window, before it counts as lost.
+const SLACK: Duration = Duration::from_secs(40);
+/// GitHub kills a cancelled step after 7.5 s.
+const CANCELLING: Duration = Duration::from_secs(2);
+
+/// One probe that some hosts have not answered yet.
+#[derive(Debug)]
+struct Probe {
+    command: String,
+    ids: BTreeSet<String>,
+    sent: Instant,
+}
+
+/// A wait in progress.
+#[derive(Debug)]
+pub(crate) struct Wait<'a> {
+    args: &'a Args,
+    ctx: &'a Context,
+    aws: &'a Aws,
+    region: String,
+    pub(crate) hosts: Vec<HostWait>,
+    probes: Vec<Probe>,
+    start: Instant,
+    deadline: Instant,
+    /// When EC2 was last asked about instances whose checks were good.
+    rechecked: Instant,
+    /// Whether AWS has answered at all.
+    heard: bool,
+    failed_at: Option<Instant>,
+}
+
+impl<'a> Wait<'a> {
+    pub(crate) fn new(
+        args: &'a Args,
+        ctx: &'a Context,
+        aws: &'a Aws,
+        region: String,
+        hosts: Vec<HostWait>,
+    ) -> Self {
+        let start = Instant::now();
+        let deadline = start + args.timeout;
+        let (probes, heard, failed_at) = (Vec::new(), false, None);
+        Self {
+            args,
+            ctx,
+            aws,
+            region,
+            hosts,
+            probes,
+            start,
+            deadline,
+            rechecked: start,
+            heard,
+            failed_at,
+        }
+    }
+
+    /// Runs until every host has its finding.
+    pub(crate) async fn run(&mut self) -> Result<(), Error> {
+        let mut pause = SHORTEST;
+        loop {
+            let before: Vec<String> = self.hosts.iter().map(HostWait::words).collect();
+            match timeout_at(self.deadline, self.round()).await {
+                Err(_) => return self.expire(None),
+                Ok(Ok(())) => self.heard = true,
+                Ok(Err(Error::Aws(error @ deploy_aws::Error::Unavailable { .. }))) => {
+                    // Nobody is there: no region, no route, the rehearsal cloud is down.
+                    if !self.heard && error.code().is_none() {
+                        return Err(error.into());
+                    }
+                    if Instant::now() >= self.deadline {
+                        return self.expire(Some(error));
+                    }
+                    self.ctx.progress().warn(&format!("{error}; trying again"));
+                }
+                Ok(Err(error)) => return Err(error),
+            }
+            self.judge();
+            if self.hosts.iter().all(|host| host.finding.is_some()) {
+                return Ok(());
+            }
+            let until = self
+                .failed_at
+                .map(|at| at + self.args.linger)
+                .map_or(self.deadline, |end| end.min(self.deadline));
+            if Instant::now() >= until {
+                return if until == self.deadline { self.expire(None) } else { self.abandon() };
+            }
+            let changed =
+                before.iter().ne(self.hosts.iter().map(HostWait::words).collect::<Vec<_>>().iter());
+            pause = if changed { SHORTEST } else { pause.mul_f64(1.5).min(LONGEST) };
+            self.ctx.progress().heartbeat(|| report::standing(&self.hosts));
+            sleep_until((Instant::now() + pause).min(until)).await;
+        }
+    }
+
+    /// Ends the wait for hosts without a finding, because somebody stopped it.
+    pub(crate) fn abandon(&mut self) -> Result<(), Error> {
+        let now = Timestamp::now();
+        self.hosts.iter_mut().for_each(|host| host.abandon(now));
+        Ok(())
+    }
+
+    fn expire(&mut self, error: Option<deploy_aws::Error>) -> Result<(), Error> {
+        if let (false, Some(error)) = (self.heard, error) {
+            return Err(error.into());
+        }
+        let now = Timestamp::now();
+        self.hosts.iter_mut().for_each(|host| host.expire(now));
+        Ok(())
+    }
+
+    /// Stops the probes that are still out. What cannot be cancelled ends by itself and changes nothing on the host.
+    pub(crate) async fn cancel_probes(&mut self) {
+        let probes = std::mem::take(&mut self.probes);
+        let cancelling = async {
+            for probe in &probes {
+                if let Err(error) = self.aws.cancel(&probe.command).await {
+                    self.ctx.progress().warn(&format!(
+                        "the probe {} could not be cancelled; it ends by itself: {error}",
+                        probe.command
+                    ));
+                }
+            }
+        };
+        if timeout(CANCELLING, cancelling).await.is_err() {
+            let commands: Vec<&str> = probes.iter().map(|probe| probe.command.as_str()).collect();
+            self.ctx.progress().warn(&format!(
+                "not cancelled in time, they end by themselves: {}",
+                commands.join(", ")
+            ));
+        }
+    }
+
+    async fn round(&mut self) -> Result<(), Error> {
+        self.collect().await?;
+        self.look_at_instances().await?;
+        self.look_at_agents().await?;
+        self.ask().await
+    }
+
+    fn judge(&mut self) {
+        let checks_count = self.args.status_checks == StatusChecks::Wait;
+        for host in &mut self.hosts {
+            if host.finding.is_none() {
+                host.decide(checks_count);
+                if host.finding.is_some() {
+                    host.decided_after = Some(self.start.elapsed());
+                }
+            }
+            self.ctx.progress().subject(&host.name, &host.words());
+            let failed = host
+                .finding
+                .as_ref()
+                .is_some_and(|finding| report::fails(finding.verdict, self.args));
+            if failed && self.failed_at.is_none() {
+                self.failed_at = Some(Instant::now());
+            }
+        }
+    }
+
+    fn ids(&self, chosen: impl Fn(&HostWait) -> bool) -> Vec<String> {
+        let hosts = self.hosts.iter().filter(|host| host.finding.is_none() && chosen(host));
+        hosts.map(|host| host.id.clone()).collect()
+    }
+
+    fn host(&mut self, id: &str) -> Option<&mut HostWait> {
+        self.hosts.iter_mut().find(|host| host.id == id)
+    }
+
+    async fn look_at_instances(&mut self) -> Result<(), Error> {
+        self.describe(self.ids(|host| !host.is_running())).await?;
+        if self.start.elapsed() >= self.args.unknown_grace {
+            let unknown = self.hosts.iter().filter(|host| host.instance.is_none());
+            let instances: Vec<String> =
+                unknown.map(|host| format!("`{}` (host `{}`)", host.id, host.name)).collect();
+            if !instances.is_empty() {
+                return Err(Error::Unknown { region: self.region.clone(), instances });
+            }
+        }
+        let all = self.rechecked.elapsed() >= RECHECK;
+        let running = self.ids(|host| host.is_running() && (all || host.checks != Checks::Ok));
+        if all {
+            self.rechecked = Instant::now();
+        }
+        if running.is_empty() {
+            return Ok(());
+        }
+        let mut left = Vec::new();
+        for (id, (state, checks)) in self.aws.statuses(&running).await? {
+            if let Some(host) = self.host(&id) {
+                host.checks = checks;
+                if state != "running" {
+                    left.push(id);
+                }
+            }
+        }
+        // Only this call says why an instance left its state.
+        self.describe(left).await
+    }
+
+    async fn describe(&mut self, ids: Vec<String>) -> Result<(), Error> {
+        if !ids.is_empty() {
+            for (id, instance) in self.aws.instances(&ids).await? {
+                if let Some(host) = self.host(&id) {
+                    host.instance = Some(instance);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_asked(&self, id: &str) -> bool {
+        self.probes.iter().any(|probe| probe.ids.contains(id))
+    }
+
+    async fn look_at_agents(&mut self) -> Result<(), Error> {
+        let ids = self.ids(|host| {
+            host.is_running()
+                && host.agent != Agent::Online
+                && !host.is_settled()
+                && !self.is_asked(&host.id)
+        });
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut found = self.aws.agents(&ids).await?;
+        let now = Timestamp::now();
+        for id in ids {
+            let agent = found.remove(&id).unwrap_or_default();
+            if let Some(host) = self.host(&id) {
+                host.saw_agent(agent, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the hosts whose agent is online and that have nothing to answer yet.
+    async fn ask(&mut self) -> Result<(), Error> {
+        let ids = self.ids(|host| {
+            host.is_running()
+                && host.agent == Agent::Online
+                && !host.is_settled()
+                && !self.is_asked(&host.id)
+        });
+        for some in ids.chunks(SSM_IDS) {
+            if !self.send(some).await? && some.len() > 1 {
+                // One of them is not taken; the others must not wait for it.
+                for id in some {
+                    self.send(std::slice::from_ref(id)).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether Systems Manager took it.
+    async fn send(&mut self, ids: &[String]) -> Result<bool, Error> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let window = WINDOW.min(left).max(SHORTEST);
+        match self.aws.send(ids, &probe::script(window), window + SLACK).await? {
+            Some(command) => {
+                self.probes.push(Probe {
+                    command,
+                    ids: ids.iter().cloned().collect(),
+                    sent: Instant::now(),
+                });
+                Ok(true)
+            }
+            None => {
+                if let [id] = ids
+                    && let Some(host) = self.host(id)
+                {
+                    host.lost_probe("Systems Manager does not take commands for it");
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    /// Takes in the answers that have come.
+    async fn collect(&mut self) -> Result<(), Error> {
+        // Whatever fails below, no probe is forgotten: the rest is put back.
+        let mut at = 0;
+        while at < self.probes.len() {
+            let (command, lost) =
+                (self.probes[at].command.clone(), self.probes[at].sent.elapsed() > WINDOW + SLACK);
+            for invocation in self.aws.invocations(&command).await? {
+                self.answer(at, &command, invocation).await?;
+            }
+            if lost && !self.probes[at].ids.is_empty() {
+                for id in std::mem::take(&mut self.probes[at].ids) {
+                    if let Some(host) = self.host(&id) {
+                        host.lost_probe("no answer came in time");
+                    }
+                }
+                // It may be over already; it ends by itself in any case.
+                if let Err(error) = self.aws.cancel(&command).await {
+                    self.ctx.progress().debug(&format!("{command}: {error}"));
+                }
+            }
+            if self.probes[at].ids.is_empty() {
+                self.probes.remove(at);
+            } else {
+                at += 1;
+            }
+        }
+        Ok(())
+    }
+
+    async fn answer(
+        &mut self,
+        at: usize,
+        command: &str,
+        invocation: Invocation,
+    ) -> Result<(), Error> {
+        let Invocation { id, state, output } = invocation;
+        if state == InvocationState::Waiting || !self.probes[at].ids.contains(&id) {
+            return Ok(());
+        }
+        let mut reading = probe::parse(&output);
+        if reading.is_none() && state == InvocationState::Ended {
+            reading = probe::parse(&self.aws.whole_output(command, &id).await?);
+        }
+        self.probes[at].ids.remove(&id);
+        let Some(host) = self.host(&id) else { return Ok(()) };
+        match (reading, state) {
+            (Some(reading), _) => host.saw_reading(reading),
+            (None, InvocationState::Lost(words)) => host.lost_probe(&words),
+            (None, InvocationState::Failed(words)) => host.failed_probe(&words),
+            (None, _) => host.failed_probe("its answer cannot be read"),
+        }
+        Ok(())
+    }
+}
