@@ -11,6 +11,13 @@ export TF_VAR_region=${TF_VAR_region:-$region}
 # Some machines name a configuration file that is not there; Terraform would warn at every call.
 if [[ -n ${TF_CLI_CONFIG_FILE:-} && ! -e $TF_CLI_CONFIG_FILE ]]; then unset TF_CLI_CONFIG_FILE; fi
 
+# A signal while another script of this folder runs: that one ends first, then this one.
+stop_between_steps() {
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+}
+stop_between_steps
+
 # fail STATUS MESSAGE [HINT]: statuses as in docs/exit-codes.md.
 fail() {
   printf 'error: %s\n' "$2" >&2
@@ -29,17 +36,28 @@ environment_of() {
 }
 
 # terraform_in FOLDER ARGS…: Terraform there. What it said on stderr stays in terraform_errors.
+# It runs in a process group of its own (`set -m`), where Ctrl-C does not reach it, and is told once to stop, whoever
+# was signalled: it then finishes what it is making and stores the state. A second signal would make it drop both.
 data_base=${TF_DATA_DIR:-}
 terraform_in() {
-  local folder=$1 log status=0
+  local folder=$1 log status=0 stopped='' child
   shift
   log=$(mktemp)
+  set -m
   # TF_DATA_DIR means one root to Terraform; here it is the parent of one folder per root.
   TF_DATA_DIR=${data_base:-$folder}${data_base:+${folder#"$terraform_root"}}/.terraform \
-    terraform -chdir="$folder" "$@" 2>"$log" || status=$?
+    terraform -chdir="$folder" "$@" 2>"$log" &
+  child=$!
+  set +m
+  trap 'if [[ -z $stopped ]]; then stopped=130; kill -INT "$child"; fi' INT
+  trap 'if [[ -z $stopped ]]; then stopped=143; kill -INT "$child"; fi' TERM
+  wait "$child" || status=$?
+  while kill -0 "$child" 2>/dev/null; do wait "$child" || status=$?; done
+  stop_between_steps
   terraform_errors=$(sed 's/\x1b\[[0-9;]*m//g' "$log")
   cat "$log" >&2
   rm -f "$log"
+  if [[ -n $stopped ]]; then exit "$stopped"; fi
   return "$status"
 }
 
