@@ -77,9 +77,9 @@ mod tests {
         check(10, 0, 10, &[]);
         check(2_499, 0, 2_499, &[]);
         check(3_000, 0, 2_500, &[LISTED_STDOUT_CUT]);
-        check(10, 10, 43, &[STDERR_TITLE]);
+        check(10, 10, 44, &[STDERR_TITLE]);
         check(3_000, 10, 2_500, &[LISTED_STDOUT_CUT, STDERR_TITLE]);
         check(10, 3_000, 2_500, &[STDERR_TITLE, LISTED_STDERR_CUT]);
-        check(3_000, 3_000, 2_499, &[LISTED_STDOUT_CUT, STDERR_TITLE, LISTED_STDERR_CUT]);
+        check(3_000, 3_000, 2_500, &[LISTED_STDOUT_CUT, STDERR_TITLE, LISTED_STDERR_CUT]);
     }
 }
