@@ -2,7 +2,9 @@
 # Sourced by every script: where things are, and how a script talks to people.
 # Sets: repository, cache, state, bin_dir, venv (all absolute) and puts the tools on PATH.
 
-set -euo pipefail
+set -Eeuo pipefail
+# What fails without a word of its own is named by its place; `fail` and expected failures do not come here.
+trap 'printf "error: %s:%s ended with status %s\n" "${BASH_SOURCE[0]}" "$LINENO" "$?" >&2' ERR
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/calldata-foundation

@@ -107,9 +107,10 @@ provider_mirror() {
   [ -z "${TERRAFORM_PROVIDER_MIRROR:-}" ] || return 0
   registry=$(sed -n 's#^provider "\([^/]*\)/.*#\1#p' "$repository/terraform/environments/dev/.terraform.lock.hcl" | head -n 1)
   curl -sSf --max-time 5 -o /dev/null "https://$registry/.well-known/terraform.json" 2>/dev/null && return 0
+  # Folders that do not exist are no fault here.
   found=$(find "$HOME/.terraform.d/plugins" "${XDG_DATA_HOME:-$HOME/.local/share}/terraform/plugins" \
-    /usr/local/share/terraform/plugins /usr/share/terraform/plugins -type d -path "*/$registry/hashicorp/aws" 2>/dev/null | head -n 1)
-  [ -n "$found" ] || found=$(find / -xdev -maxdepth 6 -type d -path "*/$registry/hashicorp/aws" -print -quit 2>/dev/null)
+    /usr/local/share/terraform/plugins /usr/share/terraform/plugins -type d -path "*/$registry/hashicorp/aws" -print -quit 2>/dev/null) || :
+  [ -n "$found" ] || found=$(find / -xdev -maxdepth 6 -type d -path "*/$registry/hashicorp/aws" -print -quit 2>/dev/null) || :
   [ -n "$found" ] || fail "$unavailable" "the Terraform registry does not answer and no provider mirror was found" \
     "set TERRAFORM_PROVIDER_MIRROR to a folder made by \`terraform providers mirror\`"
   export TERRAFORM_PROVIDER_MIRROR=${found%/"$registry"/hashicorp/aws}
