@@ -29,12 +29,24 @@ step() {
     failed=$((failed + 1))
   fi
 }
+# Every variable and output is in the folder's README, with the description it has in the code.
+documented() {
+  local folder=$terraform_root/$1 missing=0 text
+  while read -r text; do
+    if ! grep -qF -- "$text" "$folder/README.md"; then
+      echo "$1/README.md lacks: $text"
+      missing=1
+    fi
+  done < <(sed -nE 's/^(variable|output) "(.*)" \{/`\2`/p; s/^  description = "(.*)"$/\1/p' "$folder"/{variables,outputs}.tf)
+  return "$missing"
+}
 check_folder() {
   local folder=$terraform_root/$1 lock=()
   if [[ -e $folder/.terraform.lock.hcl && $1 != modules/* ]]; then lock=(-lockfile=readonly); fi
   terraform_in "$folder" init -backend=false "${lock[@]}" "${plugin_arguments[@]}" \
     && terraform_in "$folder" validate \
-    && if [[ -d $folder/tests ]]; then terraform_in "$folder" test; fi
+    && if [[ -d $folder/tests ]]; then terraform_in "$folder" test; fi \
+    && if [[ -e $folder/README.md ]]; then documented "$1"; fi
 }
 step format terraform fmt -check -recursive -diff "$terraform_root"
 for name in "${names[@]}"; do

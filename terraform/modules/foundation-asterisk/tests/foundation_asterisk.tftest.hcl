@@ -86,7 +86,7 @@ run "the_inventory_holds_references_to_secrets" {
 run "wrong_values_are_refused" {
   command = plan
   expect_failures = [
-    var.environment, var.name, var.sip_port, var.rtp_port_min, var.rtp_port_max, var.sip_cidrs, var.http_cidrs,
+    var.environment, var.name, var.sip_port, var.rtp_port_min, var.sip_cidrs, var.http_cidrs,
     var.sip_domain, var.sip_users, var.database_username, var.message_bus_username,
   ]
 
@@ -95,13 +95,22 @@ run "wrong_values_are_refused" {
     name                 = "Example"     # a capital
     sip_port             = 506           # privileged
     rtp_port_min         = 10001         # odd
-    rtp_port_max         = 10002         # no room for a call
     sip_cidrs            = ["192.0.2.1"] # an address, not a range
     http_cidrs           = []            # nobody
     sip_domain           = "localhost"   # no dot
     sip_users            = ["alice"]     # no number
     database_username    = "Asterisk"    # a capital
     message_bus_username = "guest"       # published
+  }
+}
+
+run "an_rtp_range_too_small_for_a_call_is_refused" {
+  command         = plan
+  expect_failures = [var.rtp_port_max]
+
+  variables {
+    rtp_port_min = 10000
+    rtp_port_max = 10002
   }
 }
 
