@@ -38,13 +38,12 @@ environment_of() {
 # terraform_in FOLDER ARGS…: Terraform there. What it said on stderr stays in terraform_errors.
 # It runs in a process group of its own (`set -m`), where Ctrl-C does not reach it, and is told once to stop, whoever
 # was signalled: it then finishes what it is making and stores the state. A second signal would make it drop both.
-data_base=${TF_DATA_DIR:-}
+data_base='' # check.sh sets it: the parent of one folder per root, to leave the roots' own alone.
 terraform_in() {
   local folder=$1 log status=0 stopped='' child
   shift
   log=$(mktemp)
   set -m
-  # TF_DATA_DIR means one root to Terraform; here it is the parent of one folder per root.
   TF_DATA_DIR=${data_base:-$folder}${data_base:+${folder#"$terraform_root"}}/.terraform \
     terraform -chdir="$folder" "$@" 2>"$log" &
   child=$!
