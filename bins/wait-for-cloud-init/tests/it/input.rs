@@ -42,7 +42,7 @@ fn bad_flags_and_files_are_refused() {
     refused(&inventory(0), &[], 3, "no host in `inventory.json` matches `all`");
     refused(&json!({}), &[], 2, "not an inventory: it has no group `all`");
     for timeout in ["0s", "-5s", "soon", "10"] {
-        refused(&inventory(1), &["--timeout", timeout], 2, "invalid value");
+        refused(&inventory(1), &[&format!("--timeout={timeout}")], 2, "invalid value");
     }
     let outcome =
         deploy_testkit::Tool::new(crate::BINARY).args(["--inventory", "missing.json"]).run();

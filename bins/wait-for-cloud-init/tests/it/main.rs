@@ -1,5 +1,10 @@
 //! The real binary against a double of EC2 and Systems Manager.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests fail by panicking, like the tests themselves"
+)]
+
 mod cloud;
 mod command;
 mod input;
