@@ -320,8 +320,11 @@ impl<'a> Drive<'a> {
         match (call.kind, answer) {
             (Kind::Progress, _) => {
                 self.forget(call, id);
+                let over = self.ends.borrow().contains_key(id);
                 if let Some(text) = progress_text(&invocation.output) {
-                    self.ctx.progress().subject(self.plan.name(id), &text);
+                    if !over {
+                        self.ctx.progress().subject(self.plan.name(id), &text);
+                    }
                     self.seen.borrow_mut().insert(id.clone(), text);
                 }
             }
