@@ -184,45 +184,29 @@ impl Machine {
         assert!(!self.traces().is_empty(), "the host is a container");
     }
 
-    /// What a rehearsal leaves on a machine: containers, networks, processes, addresses, state. Empty when it is gone.
+    /// What a rehearsal leaves on a machine: containers, networks, processes, packet rules, state. Empty when it is gone.
     pub(crate) fn traces(&self) -> Vec<String> {
         let mut found = Vec::new();
-        for (what, args) in [
-            (
-                "container",
-                ["ps", "-aq", "--no-trunc", "--filter", "label=calldata-foundation.local-cloud"],
-            ),
-            (
-                "network",
-                ["network", "ls", "-q", "--filter", "label=calldata-foundation.local-cloud"],
-            ),
-        ] {
-            let output = Command::new("docker").args(args).output().expect("docker is installed");
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            found.extend(
-                String::from_utf8_lossy(&output.stdout).lines().map(|id| format!("{what} {id}")),
-            );
+        for (what, args) in
+            [("container", &["ps", "-aq"][..]), ("network", &["network", "ls", "-q"])]
+        {
+            let mut command = Command::new("docker");
+            command.args(args).args(["--filter", LABEL]);
+            found.extend(output(command).lines().map(|id| format!("{what} {id}")));
         }
-        for (pid, command) in processes() {
-            if command.contains("moto_server")
-                || command.contains("local-cloud\0serve")
-                || command.contains("local-cloud\0--")
-            {
-                found.push(format!("process {pid} {}", command.replace('\0', " ")));
-            }
+        for (pid, command) in cloud_processes() {
+            found.push(format!("process {pid} {}", command.replace('\0', " ")));
         }
-        let addresses = Command::new("ip").args(["-o", "addr"]).output().expect("ip is installed");
-        let addresses = String::from_utf8_lossy(&addresses.stdout).into_owned();
+        let mut tables = Command::new("nft");
+        tables.args(["list", "tables"]);
         found.extend(
-            addresses
+            output(tables)
                 .lines()
-                .filter(|line| line.contains("169.254.169.254"))
-                .map(|line| format!("address {line}")),
+                .filter(|line| line.ends_with(" local_cloud_calldata"))
+                .map(str::to_owned),
         );
-        let state = self.state();
-        if let Ok(entries) = fs::read_dir(&state) {
-            found
-                .extend(entries.flatten().map(|entry| format!("state {}", entry.path().display())));
+        if self.state().exists() {
+            found.push(format!("state {}", self.state().display()));
         }
         let temporary =
             fs::read_dir(std::env::temp_dir()).expect("the temporary folder can be read");
@@ -248,9 +232,9 @@ impl Machine {
     }
 
     pub(crate) fn kill_daemon(&self) {
-        let daemons: Vec<String> = processes()
+        let daemons: Vec<String> = cloud_processes()
             .into_iter()
-            .filter(|(_, c)| c.contains("local-cloud\0"))
+            .filter(|(_, c)| c.contains("\0serve\0"))
             .map(|(pid, _)| pid)
             .collect();
         assert_eq!(daemons.len(), 1, "{daemons:?}");
@@ -259,26 +243,14 @@ impl Machine {
 
     /// Resident memory of moto, the daemon and everything on the hosts, in MiB; shared pages count once (PSS).
     pub(crate) fn resident_mib(&self) -> u64 {
-        let output = Command::new("docker")
-            .args(["ps", "-q", "--filter", "label=calldata-foundation.local-cloud"])
-            .output()
-            .expect("docker runs");
-        let mut pids: Vec<String> = processes()
-            .into_iter()
-            .filter(|(_, c)| c.contains("moto_server") || c.contains("local-cloud\0"))
-            .map(|(pid, _)| pid)
-            .collect();
-        for container in String::from_utf8_lossy(&output.stdout).lines() {
-            let top = Command::new("docker")
-                .args(["top", container, "-eo", "pid"])
-                .output()
-                .expect("docker runs");
-            pids.extend(
-                String::from_utf8_lossy(&top.stdout)
-                    .lines()
-                    .skip(1)
-                    .map(|pid| pid.trim().to_owned()),
-            );
+        let mut pids: Vec<String> = cloud_processes().into_iter().map(|(pid, _)| pid).collect();
+        assert!(pids.len() >= 2, "the daemon and moto run: {pids:?}");
+        let mut command = Command::new("docker");
+        command.args(["ps", "-q", "--filter", LABEL]);
+        for container in output(command).lines() {
+            let mut top = Command::new("docker");
+            top.args(["top", container, "-eo", "pid"]);
+            pids.extend(output(top).lines().skip(1).map(|pid| pid.trim().to_owned()));
         }
         let kib = |pid: &String| {
             let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
@@ -304,8 +276,7 @@ impl Machine {
 
     /// What `eval "$(local-cloud up)"` gives a person's shell, once the rehearsal cloud runs.
     fn with_endpoint(&self, command: &mut Command) {
-        let state = self.state().join("calldata/state.json");
-        let Some(port) = fs::read_to_string(state)
+        let Some(port) = fs::read_to_string(self.state().join("state.json"))
             .ok()
             .and_then(|text| serde_json::from_str::<Value>(&text).ok())
             .and_then(|state| state["port"].as_u64())
@@ -314,8 +285,8 @@ impl Machine {
         };
         command
             .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}"))
-            .env("AWS_ACCESS_KEY_ID", "test")
-            .env("AWS_SECRET_ACCESS_KEY", "test")
+            .env("AWS_ACCESS_KEY_ID", "rehearsal")
+            .env("AWS_SECRET_ACCESS_KEY", "rehearsal")
             .env("AWS_REGION", "us-east-1")
             .env("AWS_EC2_METADATA_DISABLED", "true");
     }
@@ -325,7 +296,7 @@ impl Machine {
     }
 
     fn state(&self) -> PathBuf {
-        folder("XDG_STATE_HOME", ".local/state").join("local-cloud")
+        folder("XDG_STATE_HOME", ".local/state").join("local-cloud/calldata")
     }
 }
 
@@ -363,6 +334,25 @@ fn run(mut command: Command, stdin: Option<&str>) -> Run {
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
+}
+
+/// The label of what the default project makes.
+const LABEL: &str = "label=calldata.local-cloud.project=calldata";
+
+fn output(mut command: Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The daemon of the default project and its moto.
+fn cloud_processes() -> Vec<(String, String)> {
+    let mut found = processes();
+    found.retain(|(_, command)| {
+        command.contains("\0serve\0--") && command.contains("--project=calldata\0")
+            || command.contains("local-cloud/calldata/moto")
+    });
+    found
 }
 
 /// Every process of this machine with its command line, arguments separated by NUL.
