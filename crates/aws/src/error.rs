@@ -2,7 +2,6 @@
 
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_runtime_api::http::Response;
-use aws_smithy_types::error::display::DisplayErrorContext;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use deploy_cli::{Exit, Failure};
 
@@ -97,7 +96,7 @@ impl Error {
             ),
             _ => (None, None),
         };
-        let message = message.unwrap_or_else(|| DisplayErrorContext(&error).to_string());
+        let message = message.unwrap_or_else(|| chain(&error));
         Self::sort(operation, status, code, message)
     }
 
@@ -129,6 +128,21 @@ impl Error {
             Self::Refused { code, .. } => Some(code),
         }
     }
+}
+
+/// An error and its causes in one line. Each says only its own part, and what a cause repeats is left out.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let part = error.to_string();
+        if !text.contains(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        cause = error.source();
+    }
+    text
 }
 
 impl Failure for Error {
