@@ -82,19 +82,21 @@ pub(super) fn router(ssm: Ssm) -> Router {
         .with_state(ssm)
 }
 
+/// Why a request was not answered.
+type Problem = (StatusCode, String);
+
 /// Whoever calls is the host of that address.
-fn caller(ssm: &Ssm, address: SocketAddr) -> Result<HostInfo, Response> {
-    ssm.hosts.by_address(address.ip()).ok_or_else(|| {
-        let message = format!("no host has the address {}", address.ip());
-        (StatusCode::FORBIDDEN, message).into_response()
-    })
+fn caller(ssm: &Ssm, address: SocketAddr) -> Result<HostInfo, Problem> {
+    ssm.hosts
+        .by_address(address.ip())
+        .ok_or_else(|| (StatusCode::FORBIDDEN, format!("no host has the address {}", address.ip())))
 }
 
 async fn register(
     State(ssm): State<Ssm>,
     ConnectInfo(address): ConnectInfo<SocketAddr>,
     Json(about): Json<Registration>,
-) -> Result<Response, Response> {
+) -> Result<Response, Problem> {
     let id = caller(&ssm, address)?.instance_id;
     log::line(format_args!("the agent of {id} registers"));
     ssm.change_book(|book, now| book.register(&id, about, now));
@@ -105,9 +107,9 @@ async fn poll(
     State(ssm): State<Ssm>,
     ConnectInfo(address): ConnectInfo<SocketAddr>,
     Json(poll): Json<Poll>,
-) -> Result<Response, Response> {
+) -> Result<Response, Problem> {
     let id = caller(&ssm, address)?.instance_id;
-    let register = || (StatusCode::CONFLICT, "register first").into_response();
+    let register = || (StatusCode::CONFLICT, "register first".to_owned());
     let deadline = Instant::now() + ssm.timing.poll;
     let mut changes = ssm.changes.subscribe();
     if !ssm.read_book(|book, now| book.ping(&id, now)) {
@@ -133,7 +135,7 @@ async fn result(
     State(ssm): State<Ssm>,
     ConnectInfo(address): ConnectInfo<SocketAddr>,
     Json(finished): Json<Finished>,
-) -> Result<Response, Response> {
+) -> Result<Response, Problem> {
     let id = caller(&ssm, address)?.instance_id;
     let command = finished.command_id.clone();
     let (end, outcome) = finished.read()?;
@@ -147,7 +149,7 @@ async fn result(
             log::line(format_args!("command {command} on {id}: {end:?}{late}"));
             Ok(StatusCode::NO_CONTENT.into_response())
         }
-        None => Err((StatusCode::NOT_FOUND, "no such command was sent here").into_response()),
+        None => Err((StatusCode::NOT_FOUND, "no such command was sent here".to_owned())),
     }
 }
 
@@ -163,10 +165,10 @@ impl Job {
 }
 
 impl Finished {
-    fn read(self) -> Result<(End, Outcome), Response> {
+    fn read(self) -> Result<(End, Outcome), Problem> {
         let time = |milliseconds| {
             Timestamp::from_millisecond(milliseconds)
-                .map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()).into_response())
+                .map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))
         };
         let outcome = Outcome {
             code: self.code,
