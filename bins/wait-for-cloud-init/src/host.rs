@@ -6,6 +6,8 @@ use jiff::Timestamp;
 
 /// So many probes may fail on a host in a row before it counts as failed.
 const PROBES: u32 = 3;
+/// An answer usually takes two seconds: delivery, two starts of Python, and the way back.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// Where a host is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -140,6 +142,7 @@ pub struct HostWait {
     /// How long after the start of the wait it was judged.
     pub decided_after: Option<std::time::Duration>,
     failed_probes: u32,
+    lost_probes: u32,
     trouble: Option<String>,
 }
 
@@ -157,6 +160,7 @@ impl HostWait {
             finding: None,
             decided_after: None,
             failed_probes: 0,
+            lost_probes: 0,
             trouble: None,
         }
     }
@@ -181,13 +185,14 @@ impl HostWait {
 
     /// The host answered.
     pub fn saw_reading(&mut self, reading: Reading) {
-        self.failed_probes = 0;
+        (self.failed_probes, self.lost_probes) = (0, 0);
         self.trouble = None;
         self.reading = Some(reading);
     }
 
     /// The question was lost, by a reboot or a dropped agent: it is asked again.
     pub fn lost_probe(&mut self, words: &str) {
+        self.lost_probes += 1;
         self.trouble = Some(format!("the last probe was lost: {words}"));
         self.agent = Agent::Lost { since: None };
     }
@@ -196,6 +201,12 @@ impl HostWait {
     pub fn failed_probe(&mut self, words: &str) {
         self.failed_probes += 1;
         self.trouble = Some(words.to_owned());
+    }
+
+    /// How long its answer may take beyond the window that it waits for cloud-init. A reboot swallows a probe, and a
+    /// host that is busy is slow: more each time that a probe was lost.
+    pub fn patience(&self) -> std::time::Duration {
+        PATIENCE * (1 + self.lost_probes.min(3))
     }
 
     /// Whether its last answer settles cloud-init's part, so that it need not be asked again.
@@ -559,6 +570,7 @@ mod tests {
             host.lost_probe("DeliveryTimedOut");
             assert_eq!(verdict(&mut host), None);
         }
+        assert_eq!(host.patience(), 4 * PATIENCE);
         host.failed_probe("exit status 127");
         host.failed_probe("exit status 127");
         assert_eq!(verdict(&mut host), None);

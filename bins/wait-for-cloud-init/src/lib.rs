@@ -49,14 +49,14 @@ pub async fn run(args: &Args, ctx: &Context) -> Result<Done, Error> {
     ctx.progress().debug(&format!("{} API calls", aws.calls()));
 
     let exit = stopped.unwrap_or_else(|| report::exit(&hosts, args));
-    let how = match exit {
-        Exit::Success if hosts.len() == 1 => format!("{several} is ready"),
-        Exit::Success => format!("all {several} are ready"),
-        Exit::Timeout => format!("the {} are over", human(args.timeout)),
-        Exit::Verdict => "not every host is ready".to_owned(),
-        _ => "stopped".to_owned(),
+    let (counted, elapsed) = (report::counted(&hosts), human(start.elapsed()));
+    let title = match exit {
+        Exit::Success if hosts.len() == 1 => format!("{counted} after {elapsed}"),
+        Exit::Success => format!("all {several} are done: {counted} after {elapsed}"),
+        Exit::Timeout => format!("the deadline of {} has passed: {counted}", human(args.timeout)),
+        Exit::Verdict => format!("not every host is ready: {counted} after {elapsed}"),
+        _ => format!("stopped: {counted} after {elapsed}"),
     };
-    let title = format!("{how}: {} after {}", report::counted(&hosts), human(start.elapsed()));
     let report = ctx
         .report()
         .project(ctx.project().or(project.as_deref()))

@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 /// How long a host waits for its own cloud-init before it answers "not yet".
-pub(crate) const WINDOW: Duration = Duration::from_secs(20);
+pub(crate) const WINDOW: Duration = Duration::from_secs(10);
 
 /// The script for `AWS-RunShellScript`. `window` bounds its waiting.
 pub(crate) fn script(window: Duration) -> String {
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn the_script_fits_and_writes_nothing() {
         let script = script(WINDOW);
-        assert!(script.contains("-lt 20 ]") && script.len() < 4000);
+        assert!(script.contains("-lt 10 ]") && script.len() < 4000);
         assert!(
             !script.replace("2>/dev/null", "").replace("2>&1", "").contains('>'),
             "no redirection into a file"

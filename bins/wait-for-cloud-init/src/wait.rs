@@ -16,9 +16,9 @@ const SHORTEST: Duration = Duration::from_secs(1);
 /// Between two rounds when nothing changes.
 const LONGEST: Duration = Duration::from_secs(5);
 /// How often EC2 is asked again about an instance that was running with good checks.
-const RECHECK: Duration = Duration::from_secs(10);
-/// What a probe may take beyond its window, before it counts as lost.
-const SLACK: Duration = Duration::from_secs(40);
+const RECHECK: Duration = LONGEST;
+/// The first window on a host, so that its stage is known soon.
+const FIRST_WINDOW: Duration = Duration::from_secs(2);
 /// GitHub kills a cancelled step after 7.5 s.
 const CANCELLING: Duration = Duration::from_secs(2);
 
@@ -27,7 +27,8 @@ const CANCELLING: Duration = Duration::from_secs(2);
 struct Probe {
     command: String,
     ids: BTreeSet<String>,
-    sent: Instant,
+    /// When it counts as lost.
+    expires: Instant,
 }
 
 /// A wait in progress.
@@ -276,14 +277,14 @@ impl<'a> Wait<'a> {
     /// Whether Systems Manager took it.
     async fn send(&mut self, ids: &[String]) -> Result<bool, Error> {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        let window = WINDOW.min(left).max(SHORTEST);
-        match self.aws.send(ids, &probe::script(window), window + SLACK).await? {
+        let asked = || self.hosts.iter().filter(|host| ids.contains(&host.id));
+        let fresh = asked().any(|host| host.reading.is_none());
+        let window = if fresh { FIRST_WINDOW } else { WINDOW }.min(left).max(SHORTEST);
+        let whole = window + asked().map(HostWait::patience).max().unwrap_or_default();
+        let expires = Instant::now() + whole;
+        match self.aws.send(ids, &probe::script(window), whole).await? {
             Some(command) => {
-                self.probes.push(Probe {
-                    command,
-                    ids: ids.iter().cloned().collect(),
-                    sent: Instant::now(),
-                });
+                self.probes.push(Probe { command, ids: ids.iter().cloned().collect(), expires });
                 Ok(true)
             }
             None => {
@@ -299,11 +300,10 @@ impl<'a> Wait<'a> {
 
     /// Takes in the answers that have come.
     async fn collect(&mut self) -> Result<(), Error> {
-        // Whatever fails below, no probe is forgotten: the rest is put back.
         let mut at = 0;
         while at < self.probes.len() {
-            let (command, lost) =
-                (self.probes[at].command.clone(), self.probes[at].sent.elapsed() > WINDOW + SLACK);
+            let Probe { command, expires, .. } = &self.probes[at];
+            let (command, lost) = (command.clone(), Instant::now() >= *expires);
             for invocation in self.aws.invocations(&command).await? {
                 self.answer(at, &command, invocation).await?;
             }

@@ -49,7 +49,7 @@ fn fifty_ready_hosts_take_five_calls() {
         json!({"name": "modules-final", "start": "2023-11-14T22:13:40Z", "finished": "2023-11-14T22:13:54.5Z"})
     );
     assert!(
-        report["title"].as_str().unwrap().starts_with("all 50 hosts are ready: 50 ready after "),
+        report["title"].as_str().unwrap().starts_with("all 50 hosts are done: 50 ready after "),
         "{report}"
     );
     assert_eq!((&report["project"], &report["environment"]), (&json!("p"), &json!("dev")));
