@@ -58,9 +58,10 @@ growpart: {mode: "off"}
 resize_rootfs: false
 network: {config: disabled}
 apt: {preserve_sources_list: true}
-ssh_genkeytypes: [] # no SSH server: hosts are reached through Systems Manager
 manage_etc_hosts: false
 CONFIG
+# No SSH server: hosts are reached through Systems Manager, so there are no host keys to make.
+sed -i '/^ - ssh$/d' "$ROOT/etc/cloud/cloud.cfg"
 # cloud-init asks for tokens (IMDSv2) only where the hypervisor says that it is Amazon's, in a file below /sys that no
 # container can have. The rehearsal's own file stands in for it; nothing else of cloud-init is touched.
 platform=$ROOT/usr/lib/python3/dist-packages/cloudinit/sources/DataSourceEc2.py

@@ -21,6 +21,7 @@ mod log;
 pub mod network;
 pub mod operation;
 pub mod place;
+pub mod pretended;
 pub mod process;
 pub mod proxy;
 pub mod ssm;

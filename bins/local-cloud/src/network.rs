@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -105,8 +106,7 @@ impl Networks {
         let outside = format!("{OUTSIDE}/32");
         run("ip", ["address", "add", &outside, "dev", bridge], None).await?;
         // Hosts that call each other by public address go through here on purpose; they must not be told a shorter way.
-        let redirects =
-            std::path::PathBuf::from(format!("/proc/sys/net/ipv4/conf/{bridge}/send_redirects"));
+        let redirects = PathBuf::from(format!("/proc/sys/net/ipv4/conf/{bridge}/send_redirects"));
         std::fs::write(&redirects, "0").map_err(|source| Error::File {
             doing: "write",
             path: redirects,
@@ -133,6 +133,27 @@ impl Networks {
         }
         self.write_firewall(&made).await?;
         run("docker", ["network", "rm", &self.name(vpc)], None).await.map(drop)
+    }
+
+    /// Lets hosts of a VPC reach their own public address: the bridge hands a frame back to the port it came from.
+    pub async fn open_hairpin(&self, vpc: &str) -> Result<(), Error> {
+        let made = self.made.lock().await;
+        let Some(network) = made.networks.get(vpc) else { return Ok(()) };
+        let ports = format!("/sys/class/net/{}/brif", network.gateway.bridge);
+        let failed = |source| Error::File {
+            doing: "open the hairpin of",
+            path: PathBuf::from(&ports),
+            source,
+        };
+        for port in std::fs::read_dir(&ports).map_err(failed)? {
+            let mode = port.map_err(failed)?.path().join("hairpin_mode");
+            match std::fs::write(&mode, "1") {
+                // The port of another host that has just ended.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                written => written.map_err(failed)?,
+            }
+        }
+        Ok(())
     }
 
     /// Makes exactly these public addresses lead to hosts.

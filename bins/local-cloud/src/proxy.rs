@@ -13,6 +13,7 @@ use crate::ec2::answers::{Refusal, request_id};
 use crate::ec2::{self, Ec2};
 use crate::log;
 use crate::operation::{self, Form};
+use crate::pretended;
 use crate::ssm::Ssm;
 use crate::upstream::Upstream;
 
@@ -43,6 +44,18 @@ async fn answer(State(proxy): State<Proxy>, request: Request) -> Response<Body> 
     match scope {
         Some(scope) if scope.service == "ec2" => proxy.ec2(scope.region, request).await,
         Some(scope) if scope.service == "ssm" => proxy.ssm(request).await,
+        Some(scope) if pretended::guards(&scope.service) => {
+            proxy.guarded(&scope.service, request).await
+        }
+        Some(scope)
+            if pretended::refuses_path(
+                &scope.service,
+                request.method().as_str(),
+                request.uri().path(),
+            ) =>
+        {
+            refuse(&format!("{} {}", scope.service, request.uri().path()), true)
+        }
         _ => proxy.stream(request).await,
     }
 }
@@ -78,6 +91,27 @@ impl Proxy {
         }
     }
 
+    /// Passes a call on unless nothing would be true behind its answer.
+    async fn guarded(&self, service: &str, request: Request) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let target = parts.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
+        let Ok(body) = to_bytes(body, LARGEST).await else {
+            return Refusal::client("RequestTooLarge", "the request is too large").response();
+        };
+        let form = Form::parse(parts.uri.query().map_or(&body[..], str::as_bytes));
+        let operation = target
+            .and_then(operation::from_target)
+            .or_else(|| form.get("Action"))
+            .unwrap_or_default();
+        if pretended::refuses(service, operation) {
+            return refuse(&format!("{service} {operation}"), target.is_some());
+        }
+        match self.upstream.fetch(parts.method, &parts.uri, &parts.headers, body).await {
+            Ok(answer) => answer.into_response(),
+            Err(error) => unreachable(&parts.headers, &error),
+        }
+    }
+
     async fn stream(&self, request: Request) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let body =
@@ -87,6 +121,11 @@ impl Proxy {
             Err(error) => unreachable(&parts.headers, &error),
         }
     }
+}
+
+fn refuse(what: &str, json_protocol: bool) -> Response<Body> {
+    log::line(format_args!("refused: {what}"));
+    pretended::refusal(what, json_protocol)
 }
 
 fn json_reply(status: u16, body: &serde_json::Value) -> Response<Body> {

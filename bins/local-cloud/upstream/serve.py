@@ -28,7 +28,19 @@ def addresses_in_use():
         for backend in list(regions.values()):
             used.update(address.public_ip for address in backend.addresses)
             used.update(eni.public_ip for eni in backend.enis.values())
-    return used
+    return used | addresses_routed()
+
+
+def addresses_routed():
+    """Those that lead to hosts of any rehearsal cloud on this machine; the table holds them in host byte order."""
+    routed = set()
+    with open("/proc/net/route", encoding="ascii") as table:
+        for line in list(table)[1:]:
+            destination = bytes.fromhex(line.split()[1])
+            if sys.byteorder == "little":
+                destination = destination[::-1]
+            routed.add(".".join(str(byte) for byte in destination))
+    return routed
 
 
 POOL = address_pool()

@@ -145,7 +145,10 @@ impl Ec2 {
     /// Gives the host's interface the hardware address that the API shows. From outside, since older engines cannot
     /// set it for a network of one's own. (Security groups go into the same namespace, later.)
     async fn settle_interface(&self, id: &str) -> Result<(), Error> {
-        let mac = self.machine(id).map(|machine| machine.seen.mac).unwrap_or_default();
+        let Some(Seen { mac, vpc_id, .. }) = self.machine(id).map(|machine| machine.seen) else {
+            return Ok(());
+        };
+        self.networks.open_hairpin(&vpc_id).await?;
         if mac.is_empty() {
             return Ok(());
         }

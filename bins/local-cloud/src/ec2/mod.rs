@@ -1,7 +1,7 @@
 //! EC2 made true: moto answers, containers follow, and what moto cannot know is adjusted in its answers.
 //!
 //! Later work has its place here: Auto Scaling groups (they launch inside moto), security-group enforcement and boot
-//! faults ([`crate::network`], [`lifecycle`]), managed services with real servers (a module of their own).
+//! faults ([`crate::network`], [`lifecycle`]), managed services with real servers ([`crate::pretended`] lists them).
 
 pub mod answers;
 pub mod images;

@@ -100,6 +100,27 @@ async fn what_cannot_be_true_is_refused_by_name() {
 }
 
 #[tokio::test]
+async fn a_managed_service_is_refused_in_its_own_protocol() {
+    let endpoint = endpoint(&echo().await).await;
+    let call = |service: &'static str, target: Option<&'static str>, body: &'static str| {
+        let mut request = reqwest::Client::new()
+            .post(&endpoint)
+            .header("authorization", authorization(service, "us-east-1"))
+            .body(body);
+        if let Some(target) = target {
+            request = request.header("x-amz-target", target);
+        }
+        async { request.send().await.expect("an answer").text().await.expect("text") }
+    };
+    let text = call("rds", None, "Action=CreateDBInstance").await;
+    assert!(text.contains("<Code>NotImplemented</Code>") && text.contains("rds CreateDBInstance"));
+    let text = call("ecs", Some("AmazonEC2ContainerServiceV20141113.RunTask"), "{}").await;
+    assert!(text.contains(r#""__type":"NotImplemented""#) && text.contains("ecs RunTask"));
+    let text = call("rds", None, "Action=DescribeDBInstances").await;
+    assert_eq!(text, "POST / - Action=DescribeDBInstances");
+}
+
+#[tokio::test]
 async fn an_unknown_image_is_not_found() {
     let endpoint = endpoint(&echo().await).await;
     let form = "Action=RunInstances&ImageId=ami-00000000000000000&MinCount=1&MaxCount=1";

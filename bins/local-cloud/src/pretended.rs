@@ -1,0 +1,87 @@
+//! Operations of services other than EC2 that the emulator would answer although nothing behind the answer is true.
+//!
+//! They are refused by name. A managed service leaves this table when it is made true with a real server, and Auto
+//! Scaling when its launches boot hosts.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use serde_json::json;
+
+use crate::ec2::answers::request_id;
+use crate::xml::Element;
+
+/// Signing name of the service, and the beginnings of its refused operations.
+const REFUSED: [(&str, &[&str]); 5] = [
+    ("autoscaling", &["CreateAutoScalingGroup"]),
+    ("rds", &["CreateDBInstance", "CreateDBCluster", "RestoreDB"]),
+    ("elasticloadbalancing", &["CreateLoadBalancer"]),
+    ("elasticache", &["CreateCacheCluster", "CreateReplicationGroup", "CreateServerlessCache"]),
+    ("ecs", &["RunTask", "StartTask", "CreateService"]),
+];
+
+/// Whether operations of a service have to be looked at.
+pub fn guards(service: &str) -> bool {
+    REFUSED.iter().any(|(guarded, _)| *guarded == service)
+}
+
+/// Whether an operation is refused.
+pub fn refuses(service: &str, operation: &str) -> bool {
+    REFUSED.iter().any(|(guarded, operations)| {
+        *guarded == service && operations.iter().any(|start| operation.starts_with(start))
+    })
+}
+
+/// Amazon MQ has paths instead of operations: `POST /v1/brokers` makes a broker.
+pub fn refuses_path(service: &str, method: &str, path: &str) -> bool {
+    service == "mq" && method == "POST" && path.trim_end_matches('/') == "/v1/brokers"
+}
+
+/// The refusal, in the protocol of the caller.
+pub fn refusal(what: &str, json_protocol: bool) -> Response<Body> {
+    let message = format!("the rehearsal cloud cannot do this truly, so it refuses: {what}");
+    let (kind, text) = if json_protocol {
+        let body = json!({"__type": "NotImplemented", "message": message});
+        ("application/x-amz-json-1.1", body.to_string())
+    } else {
+        let error = Element::node(
+            "Error",
+            vec![
+                Element::leaf("Type", "Sender"),
+                Element::leaf("Code", "NotImplemented"),
+                Element::leaf("Message", &message),
+            ],
+        );
+        let root =
+            Element::node("ErrorResponse", vec![error, Element::leaf("RequestId", &request_id())]);
+        ("text/xml", root.write())
+    };
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    // Where the REST protocols look for the code.
+    headers.insert("x-amzn-errortype", HeaderValue::from_static("NotImplemented"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_would_be_pretended_is_refused() {
+        let check = |service, operation, expected| {
+            assert_eq!(refuses(service, operation), expected, "{service} {operation}");
+        };
+        check("rds", "CreateDBInstance", true);
+        check("rds", "CreateDBInstanceReadReplica", true);
+        check("rds", "CreateDBSubnetGroup", false);
+        check("autoscaling", "CreateAutoScalingGroup", true);
+        check("autoscaling", "DescribeAutoScalingGroups", false);
+        check("secretsmanager", "CreateSecret", false);
+        assert!(guards("ecs") && !guards("s3"));
+        assert!(refuses_path("mq", "POST", "/v1/brokers"));
+        assert!(!refuses_path("mq", "GET", "/v1/brokers"));
+        assert!(!refuses_path("s3", "POST", "/v1/brokers"));
+    }
+}
