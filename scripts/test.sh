@@ -38,8 +38,8 @@ check actionlint actionlint
 check zizmor zizmor --offline --no-progress --strict-collection .
 check action-schema check-jsonschema --builtin-schema vendor.github-actions action.yml
 check ansible-lint check_ansible
-check terraform-fmt terraform fmt -check -recursive -diff terraform
-check terraform-validate-and-test check_terraform
+check ansible-role-readmes ansible/scripts/role-readmes.py --check
+check terraform check_terraform
 if [ "$quick" = no ]; then
   cargo_deny
   check cargo-deny cargo-deny --workspace check bans licenses sources

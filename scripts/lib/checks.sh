@@ -8,7 +8,7 @@ passed=0 failed=0
 check() {
   local name=$1 status=0 start=$SECONDS log=$logs/$1.log
   shift
-  printf '  …  %s\r' "$name" >&2
+  [ ! -t 2 ] || printf '  …       %s\r' "$name" >&2
   "$@" >"$log" 2>&1 </dev/null || status=$?
   if [ "$status" = 0 ]; then
     passed=$((passed + 1))
@@ -23,7 +23,7 @@ check() {
 # The last line, in the form that CI reads, and the exit status.
 conclude() {
   printf '\n%d passed, %d failed\n' "$passed" "$failed"
-  [ "$failed" = 0 ]
+  [ "$failed" = 0 ] || exit 1
 }
 
 # Every script, and every library by itself: what a library takes from its caller, or sets for it, is no fault there.
@@ -43,17 +43,10 @@ check_ansible() {
   (cd "$repository/ansible" && ansible-lint --offline --strict)
 }
 
-# fmt is a check of its own. Every module and environment: init without backend, validate, test. One data folder per
-# root in a temporary place, so that nothing is left in the tree.
+# Format, validate and test of every root and module; two at a time, as each mostly waits for its provider.
 check_terraform() {
-  local root
-  for root in "$repository"/terraform/modules/* "$repository"/terraform/environments/* "$repository"/terraform/bootstrap; do
-    [ -f "$root/main.tf" ] || continue
-    printf '\n== %s\n' "${root#"$repository"/}"
-    export TF_DATA_DIR=$logs/terraform/${root#"$repository"/}
-    terraform -chdir="$root" init -backend=false -input=false ${TERRAFORM_PROVIDER_MIRROR:+-plugin-dir="$TERRAFORM_PROVIDER_MIRROR"} >/dev/null &&
-      terraform -chdir="$root" validate && terraform -chdir="$root" test || return
-  done
+  (cd "$repository/terraform" && printf '%s\n' bootstrap bootstrap/identity environments/* modules/*) |
+    xargs -P 2 -n 1 "$repository/terraform/scripts/check.sh"
 }
 
 # cargo-deny, from source: a few minutes once per machine.

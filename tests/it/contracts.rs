@@ -50,7 +50,7 @@ fn outputs_become_an_inventory_and_a_report_that_notify_slack_reads() {
         .args(["--dry-run", "--report", report.to_str().unwrap()])
         .run();
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
-    assert!(outcome.stdout.contains("tf-to-inventory"), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("1 host in 6 groups"), "{}", outcome.stdout);
 }
 
 #[test]

@@ -3,6 +3,12 @@
 //! One test, because one deployment takes minutes and each stage builds on the one before. It says each stage as it
 //! begins (`--nocapture`), and whatever happens it takes the rehearsal cloud down at the end.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test says what it does and ends where something is wrong"
+)]
+
 mod machine;
 
 use deploy_report::{Report, SubjectOutcome};
