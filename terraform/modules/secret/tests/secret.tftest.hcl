@@ -1,5 +1,5 @@
 # The password itself is drawn in every plan, and Terraform 1.11 has no mock for what is ephemeral: what is tested here
-# ends before it is drawn. That nothing of it is stored is checked where it is really applied, in the rehearsal.
+# ends before it is drawn. That nothing of it is stored is checked where it is really applied.
 provider "aws" {
   region                      = "us-east-1"
   access_key                  = "none"
