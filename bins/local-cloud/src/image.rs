@@ -16,7 +16,7 @@ use tokio::process::Command;
 use crate::docker::Docker;
 use crate::error::Error;
 use crate::place::{Place, make_folder};
-use crate::process::{self, Identity, last_lines, run};
+use crate::process::{Identity, last_lines, run};
 
 const BASE_RECIPE: &str = include_str!("../image/base.sh");
 const LAYER_RECIPE: &str = include_str!("../image/layer.sh");
@@ -228,6 +228,9 @@ async fn build_layer(
             .map_err(|source| Error::File { doing: "write", path: path.clone(), source })?;
     }
     let container = format!("local-cloud-layer-{}", std::process::id());
+    // Labelled like everything of the project, so that `down` removes it when nobody else can any more.
+    let project = place.state.file_name().unwrap_or_default().to_string_lossy();
+    let label = Docker::new(&project).label();
     let layer_mount = format!("{}:/layer:ro", layer.display());
     let script_mount = format!("{}:/run-layer:ro", work.path().join("run.sh").display());
     let made = async {
@@ -237,6 +240,8 @@ async fn build_layer(
                 "run",
                 "--name",
                 &container,
+                "--label",
+                &label,
                 "--network",
                 "none",
                 "--volume",
@@ -261,18 +266,15 @@ async fn build_layer(
 async fn machine_sources(suite: &str) -> Result<Sources, Error> {
     let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     let codename = field(&release, "VERSION_CODENAME");
-    let acquire =
-        process::capture("apt-config", ["dump", "--format", "%F \"%v\";%n", "Acquire"], None)
-            .await?
-            .stdout;
+    let acquire = run("apt-config", ["dump", "--format", "%F \"%v\";%n", "Acquire"], None).await?;
     let acquire = filter_acquire(&acquire);
     if field(&release, "ID") != "debian" {
         // Another distribution's archive cannot serve Debian: debootstrap's own default is used.
         return Ok(Sources { acquire, ..Sources::default() });
     }
     let format = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)";
-    let args = ["indextargets", "--format", format, "Created-By: Packages"];
-    let targets = process::capture("apt-get", args, None).await?.stdout;
+    let targets =
+        run("apt-get", ["indextargets", "--format", format, "Created-By: Packages"], None).await?;
     Ok(Sources { acquire, ..rewrite(&targets, &codename, suite) })
 }
 

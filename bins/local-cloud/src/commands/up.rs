@@ -1,6 +1,6 @@
 //! `local-cloud up`: looks at the machine, makes what is missing, starts the daemon, waits until it answers.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::docker::{Docker, Engine};
 use crate::ec2::images::CATALOGUE;
 use crate::error::Error;
 use crate::place::{Place, State, make_folder};
-use crate::process::{capture, last_lines};
+use crate::process::{Identity, capture, last_lines};
 use crate::tls::Authority;
 use crate::{DEFAULT_REGION, image, venv};
 
@@ -31,20 +31,73 @@ pub async fn up(args: &UpArgs, project: &str, place: &Place, ctx: &Context) -> R
     }
     let engine = check_machine(args).await?;
     make_folder(&place.cache)?;
-    // Two people at once: the second waits and finds the first one's cloud.
-    let lock_path = place.cache.join(format!("local-cloud-{project}.lock"));
-    let lock = File::create(&lock_path)
-        .and_then(|file| file.lock().map(|()| file))
-        .map_err(|source| Error::File { doing: "lock", path: lock_path, source })?;
+    // Two people at once: the second waits and finds what the first one made.
+    let lock = lock(&place.cache.join("local-cloud.lock"), ctx).await?;
     if let Some(state) = running(place) {
         ask(&state).await?;
         return Ok(finished(&state, ctx, "already runs"));
     }
+    let serve = match prepare(args, project, place, &engine, ctx).await {
+        Ok(serve) => serve,
+        Err(error) => {
+            // Ctrl-C reaches the programs that were running as well; their failing is not the reason.
+            return Err(tokio::select! {
+                biased;
+                exit = ctx.stopped() => Error::Stopped(exit),
+                () = tokio::time::sleep(Duration::from_millis(10)) => error,
+            });
+        }
+    };
+    let started = start(&serve, args, place, ctx).await;
+    drop(lock);
+    match started {
+        Ok(state) => Ok(finished(&state, ctx, "started")),
+        Err(error) => {
+            if let Ok(log) = std::fs::read_to_string(place.daemon_log())
+                && !matches!(error, Error::Stopped(_))
+                && !log.is_empty()
+            {
+                ctx.untrusted("end of the daemon's log", &last_lines(&log, 10));
+            }
+            down::remove(project, place).await?;
+            Err(error)
+        }
+    }
+}
+
+async fn lock(path: &Path, ctx: &Context) -> Result<File, Error> {
+    let failed = |source| Error::File { doing: "lock", path: path.to_owned(), source };
+    let file = File::create(path).map_err(failed)?;
+    let mut told = false;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+            Err(TryLockError::WouldBlock) if !told => {
+                ctx.progress().step("waiting for another `local-cloud up`");
+                told = true;
+            }
+            Err(TryLockError::WouldBlock) => {}
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(200)) => {}
+            exit = ctx.stopped() => return Err(Error::Stopped(exit)),
+        }
+    }
+}
+
+/// Makes what is missing and gives the daemon's command line.
+async fn prepare(
+    args: &UpArgs,
+    project: &str,
+    place: &Place,
+    engine: &Engine,
+    ctx: &Context,
+) -> Result<Vec<String>, Error> {
     if place.state.exists() {
         ctx.progress().step("removing what an earlier one left behind");
     }
     down::remove(project, place).await?;
-
     let authority = Authority::open(&place.authority())?;
     let mut serve = vec![
         "serve".to_owned(),
@@ -55,7 +108,11 @@ pub async fn up(args: &UpArgs, project: &str, place: &Place, ctx: &Context) -> R
     match &args.upstream {
         Some(url) => serve.push(format!("--upstream={url}")),
         None => {
-            let python = venv::ensure(&place.venv(), ctx.progress()).await?;
+            let folder = place.venv();
+            let python = tokio::select! {
+                python = venv::ensure(&folder, ctx.progress()) => python?,
+                exit = ctx.stopped() => return Err(Error::Stopped(exit)),
+            };
             serve.push(format!("--python={}", python.display()));
         }
     }
@@ -70,20 +127,7 @@ pub async fn up(args: &UpArgs, project: &str, place: &Place, ctx: &Context) -> R
         serve.push("--unified-cgroup".into());
     }
     make_folder(&place.state)?;
-    let started = start(&serve, args, place, ctx).await;
-    drop(lock);
-    match started {
-        Ok(state) => Ok(finished(&state, ctx, "started")),
-        Err(error) => {
-            if let Ok(log) = std::fs::read_to_string(place.daemon_log())
-                && !matches!(error, Error::Stopped(_))
-            {
-                ctx.untrusted("end of the daemon's log", &last_lines(&log, 10));
-            }
-            down::remove(project, place).await?;
-            Err(error)
-        }
-    }
+    Ok(serve)
 }
 
 async fn start(
@@ -95,28 +139,49 @@ async fn start(
     ctx.progress().step("starting the endpoint");
     let begun = Instant::now();
     let mut child = spawn(serve, args, place)?;
-    loop {
-        if let Some(state) = running(place)
-            && ask(&state).await.is_ok()
-        {
+    let outcome = wait_for(&mut child, begun, args, place, ctx).await;
+    if outcome.is_err()
+        && let Some(daemon) = child.id().and_then(Identity::of)
+    {
+        daemon.end(Duration::from_secs(2)).await;
+    }
+    outcome
+}
+
+async fn wait_for(
+    child: &mut Child,
+    begun: Instant,
+    args: &UpArgs,
+    place: &Place,
+    ctx: &Context,
+) -> Result<State, Error> {
+    let answers = async {
+        loop {
+            if let Some(state) = running(place)
+                && ask(&state).await.is_ok()
+            {
+                return state;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        state = answers => {
             let took = deploy_cli::human(begun.elapsed());
-            ctx.progress()
-                .note(&format!("answers on http://127.0.0.1:{} after {took}", state.port));
-            return Ok(state);
+            ctx.progress().note(&format!("answers on http://127.0.0.1:{} after {took}", state.port));
+            Ok(state)
         }
-        if let Ok(Some(status)) = child.try_wait() {
+        ended = child.wait() => {
             let log = std::fs::read_to_string(place.daemon_log()).unwrap_or_default();
+            let status = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
             let why = format!("{status}: {}", last_lines(&log, 2));
-            return Err(Error::setup("the daemon ended while it started", why));
+            Err(Error::setup("the daemon ended while it started", why))
         }
-        if begun.elapsed() > args.timeout {
+        () = tokio::time::sleep(args.timeout) => {
             let why = format!("not within {}", deploy_cli::human(args.timeout));
-            return Err(Error::setup("the daemon does not answer", why));
+            Err(Error::setup("the daemon does not answer", why))
         }
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(50)) => {}
-            exit = ctx.stopped() => return Err(Error::Stopped(exit)),
-        }
+        exit = ctx.stopped() => Err(Error::Stopped(exit)),
     }
 }
 
@@ -234,7 +299,6 @@ fn check_disk(folder: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::Identity;
 
     #[test]
     fn stdout_holds_nothing_but_lines_to_eval() {
