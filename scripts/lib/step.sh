@@ -26,6 +26,22 @@ need() {
   [ -s "$out/$1" ] || fail "$usage" "\`$1\` is missing or empty in $out" "run scripts/steps/$2.sh --env $environment --out $out first"
 }
 
+# stoppable COMMAND…: runs it, and passes on the first SIGINT or SIGTERM as SIGTERM: GitHub signals only a step's first
+# process, and a second signal would make Terraform drop its state. Ends with 130 or 143 when that happened.
+stoppable() {
+  local child status=0 stopped=''
+  "$@" & child=$!
+  trap 'stopped=130; kill -TERM "$child" 2>/dev/null || :' INT
+  trap 'stopped=143; kill -TERM "$child" 2>/dev/null || :' TERM
+  while :; do
+    status=0
+    wait "$child" || status=$?
+    kill -0 "$child" 2>/dev/null || break
+  done
+  trap - INT TERM
+  return "${stopped:-$status}"
+}
+
 # step_report NAME STATUS TITLE [SUBJECTS]: the report of a step that is a script; SUBJECTS is a JSON array.
 step_started=$(date +%s%3N)
 step_report() {

@@ -6,7 +6,7 @@
 
 need tfplan plan
 status=0
-"$repository/terraform/scripts/apply.sh" "$environment" --out "$out" || status=$?
+stoppable "$repository/terraform/scripts/apply.sh" "$environment" --out "$out" || status=$?
 title='the plan was not applied, or only in part'
 [ "$status" != 0 ] || title='exactly the plan was applied'
 step_report apply "$status" "$title"

@@ -11,6 +11,6 @@ region=$(jq -er '.inventory.value.region' "$out/outputs.json")
 private=$(mktemp -d)
 trap 'rm -rf "$private"' EXIT
 "$repository/terraform/scripts/init.sh" "$environment" --backend-config "$out/backend.hcl"
-terraform -chdir="$repository/terraform/environments/$environment" state pull >"$private/$environment.tfstate"
+env -u TF_DATA_DIR terraform -chdir="$repository/terraform/environments/$environment" state pull >"$private/$environment.tfstate"
 cleanup-orphans --project "$project" --environment "$environment" --region "$region" --state "$private/$environment.tfstate" \
   --report "$reports/clean.json"

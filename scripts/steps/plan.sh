@@ -6,7 +6,7 @@
 . "$(dirname "$0")/../lib/step.sh"
 
 status=0
-"$repository/terraform/scripts/plan.sh" "$environment" --out "$out" || status=$?
+stoppable "$repository/terraform/scripts/plan.sh" "$environment" --out "$out" || status=$?
 title='no plan was made' changes='[]'
 if [ "$status" = 0 ]; then
   # Replacing counts as one to create and one to delete, as Terraform itself counts.

@@ -75,8 +75,8 @@ impl Machine {
     /// The tools that need the API, before it runs.
     pub(crate) fn without_cloud_the_tools_say_so(&self) {
         self.stage("the rehearsal cloud does not run, and the tools say so");
-        for args in [["logs", "i-0123456789abcdef0"], ["exec", "i-0123456789abcdef0"]] {
-            let run = self.tool("local-cloud", &args);
+        for args in [&["logs", "i-0123456789abcdef0"][..], &["exec", "i-0123456789abcdef0", "--", "true"]] {
+            let run = self.tool("local-cloud", args);
             assert!(run.code == 6 && run.stderr.contains("local-cloud up"), "{run}");
         }
     }
@@ -288,6 +288,7 @@ impl Machine {
             .env("AWS_ACCESS_KEY_ID", "rehearsal")
             .env("AWS_SECRET_ACCESS_KEY", "rehearsal")
             .env("AWS_REGION", "us-east-1")
+            .env("AWS_DEFAULT_REGION", "us-east-1")
             .env("AWS_EC2_METADATA_DISABLED", "true");
     }
 
