@@ -106,6 +106,7 @@ provider_mirror() {
   local registry found
   [ -z "${TERRAFORM_PROVIDER_MIRROR:-}" ] || return 0
   registry=$(sed -n 's#^provider "\([^/]*\)/.*#\1#p' "$repository/terraform/environments/dev/.terraform.lock.hcl" | head -n 1)
+  rm -f "$state/provider-mirror"
   curl -sSf --max-time 5 -o /dev/null "https://$registry/.well-known/terraform.json" 2>/dev/null && return 0
   # Folders that do not exist are no fault here.
   found=$(find "$HOME/.terraform.d/plugins" "${XDG_DATA_HOME:-$HOME/.local/share}/terraform/plugins" \
@@ -114,6 +115,9 @@ provider_mirror() {
   [ -n "$found" ] || fail "$unavailable" "the Terraform registry does not answer and no provider mirror was found" \
     "set TERRAFORM_PROVIDER_MIRROR to a folder made by \`terraform providers mirror\`"
   export TERRAFORM_PROVIDER_MIRROR=${found%/"$registry"/hashicorp/aws}
+  # For steps that are run by hand later.
+  mkdir -p "$state"
+  printf '%s\n' "$TERRAFORM_PROVIDER_MIRROR" >"$state/provider-mirror"
   say "the Terraform registry does not answer: providers come from $TERRAFORM_PROVIDER_MIRROR"
 }
 

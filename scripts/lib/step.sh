@@ -19,6 +19,11 @@ environment=$(environment_name "$environment")
 out=$(realpath -m "${out:-$repository/.deploy/$environment/latest}")
 reports=$out/reports
 umask 077
+# A step run by hand takes its provider from where the set-up found it.
+if [ -z "${TERRAFORM_PROVIDER_MIRROR:-}" ] && [ -s "$state/provider-mirror" ]; then
+  TERRAFORM_PROVIDER_MIRROR=$(cat "$state/provider-mirror")
+  export TERRAFORM_PROVIDER_MIRROR
+fi
 mkdir -p "$out/reports" "$out/logs"
 
 # The file of an earlier step, or an error that names that step.

@@ -43,7 +43,7 @@ def mark: {success: "ok", failed: "FAILED", warned: "warning", skipped: "skipped
   "## What next",
   "",
   (if $status != 0 then
-    "- the log of each step: `\($out)/logs/`; run one step again: `scripts/steps/\(
+    "- the log of each step: `\($out)/logs/`; run one step again: `\(if $mode == "local" then "eval \"$(local-cloud up)\"; " else "" end)scripts/steps/\(
       [$steps[] | select(.status != 0) | .step][0] // "plan").sh --env \($environment) --out \($out)`" else empty end),
   (if $mode == "local" then
     ($all.hosts | to_entries[0].value.instance_id // "INSTANCE-ID") as $id
