@@ -54,7 +54,6 @@ if [ "$mode" = local ]; then
   exports=$(local-cloud up)
   eval "$exports"
   cloud_runs=yes
-  export DEPLOY_EXTRA_VARS=$repository/ansible/rehearsal.yml
 fi
 if [ "$destroy" = yes ]; then
   if [ "$mode" = local ]; then
@@ -73,6 +72,7 @@ fi
 mkdir -p "$out"
 [ "$(dirname "$out")" != "$repository/.deploy/$environment" ] || ln -sfn "$(basename "$out")" "$(dirname "$out")/latest"
 : >"$out/steps.jsonl"
+[ "$mode" = aws ] || cp "$repository/ansible/rehearsal.yml" "$out/extra-vars.yml"
 status=0
 for step in plan apply inventory wait configure smoke clean notify; do
   # A failed step ends the chain; people are told all the same.

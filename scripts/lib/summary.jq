@@ -1,5 +1,5 @@
 # The summary of a deployment as Markdown that also reads well on a terminal.
-# Input: the reports (jq's inputs). Variables: environment, mode, status, out, steps, inventory.
+# Input: the reports (jq's inputs). Variables: environment, mode, status, out, bin, steps, inventory.
 
 def seconds: . / 1000 | if . < 10 then (. * 10 | round / 10) else round end | "\(.) s";
 def pad($width): tostring | . + (" " * ([$width - length, 0] | max));
@@ -48,11 +48,11 @@ def mark: {success: "ok", failed: "FAILED", warned: "warning", skipped: "skipped
   (if $mode == "local" then
     ($all.hosts | to_entries[0].value.instance_id // "INSTANCE-ID") as $id
     | "- look into a host: `local-cloud exec \($id) -- systemctl status`, or `local-cloud logs \($id)`",
-      "  (the tools are in `~/.cache/calldata-foundation/target/debug`)",
       "- take it down: `scripts/deploy-environment.sh \($environment) --local --destroy`, or all at once `local-cloud down`"
    else
     "- look into a host: `aws ssm start-session --target \($all.hosts | to_entries[0].value.instance_id // "INSTANCE-ID")`",
     "- take it down: `scripts/deploy-environment.sh \($environment) --destroy`"
    end),
+  "- the tools: `export PATH=\"\($bin):$PATH\"`",
   "- every file of this run: `\($out)/`"
 )

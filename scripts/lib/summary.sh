@@ -28,7 +28,7 @@ write_summary() {
   local reports=() report inventory=/dev/null
   for report in "$out"/reports/*.json; do [ ! -s "$report" ] || reports+=("$report"); done
   [ ! -s "$out/inventory.json" ] || inventory=$out/inventory.json
-  jq -rn --arg environment "$environment" --arg mode "$mode" --argjson status "$1" --arg out "${out#"$repository"/}" \
+  jq -rn --arg environment "$environment" --arg mode "$mode" --argjson status "$1" --arg out "${out#"$repository"/}" --arg bin "$bin_dir" \
     --slurpfile steps "$out/steps.jsonl" --slurpfile inventory "$inventory" \
     -f "$repository/scripts/lib/summary.jq" "${reports[@]}" >"$out/summary.md"
   printf '\n' && cat "$out/summary.md"
