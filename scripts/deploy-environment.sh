@@ -6,9 +6,9 @@
 #   --local     in the rehearsal cloud on this machine, which is set up first
 #   --destroy   take the environment down instead; with --local the rehearsal cloud goes too
 #   --out DIR   where the run's files go (default: .deploy/ENVIRONMENT/TIME, with a link `latest`)
-
+set -euo pipefail
 # shellcheck source=lib/common.sh
-. "$(dirname "$0")/lib/common.sh"
+. "$(dirname "$(readlink -f "$0")")/lib/common.sh"
 # shellcheck source=lib/setup.sh
 . "$repository/scripts/lib/setup.sh"
 # shellcheck source=lib/summary.sh
@@ -19,14 +19,14 @@ while [ $# -gt 0 ]; do
   case $1 in
     --local) mode=local && shift ;;
     --destroy) destroy=yes && shift ;;
-    --out) out=${2:?--out needs a folder} && shift 2 ;;
-    -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "$0" && exit 0 ;;
+    --out) [ -n "${2:-}" ] || fail "$usage" "--out needs a folder" "see $0 --help"; out=$2 && shift 2 ;;
+    -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" && exit 0 ;;
     -*) fail "$usage" "unknown flag \`$1\`" "see $0 --help" ;;
     *) [ -z "$environment" ] || fail "$usage" "one environment at a time" "see $0 --help"; environment=$1 && shift ;;
   esac
 done
 [ -n "$environment" ] || fail "$usage" "which environment?" "see $0 --help"
-environment=$(environment_name "$environment")
+environment=$(environment_name "$environment") || exit
 
 # What the engine started by this run must not outlive: a failure before the rehearsal cloud runs.
 cloud_runs=no
@@ -37,43 +37,60 @@ leave() {
   exit "$status"
 }
 trap leave EXIT
-trap 'interrupted=130' INT
-trap 'interrupted=143' TERM
-interrupted=''
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 if [ "$mode" = local ]; then
   preflight
-  packages ca-certificates debootstrap iproute2 jq nftables
+  rehearsal_port
+  packages debian-archive-keyring debootstrap gpgv iproute2 nftables util-linux
   docker_engine
 fi
+packages ca-certificates jq
 terraform_tool
 python_tools "$venv" "$repository/scripts/requirements.txt"
 rust_tools
-if [ "$mode" = local ]; then
-  # The one difference from AWS: whose API it is, and one file of package sources.
-  exports=$(local-cloud up)
-  eval "$exports"
-  cloud_runs=yes
-fi
-if [ "$destroy" = yes ]; then
-  if [ "$mode" = local ]; then
-    "$repository/terraform/scripts/destroy.sh" "$environment" --yes
-    local-cloud down
-    cloud_runs=no
-  else
-    # Asks for the environment's name to be typed.
-    "$repository/terraform/scripts/destroy.sh" "$environment"
-  fi
+if [ "$mode" = local ] && [ "$destroy" = yes ] && ! local-cloud status >/dev/null 2>&1; then
+  # Without the cloud there is nothing to destroy but what a crash left.
+  local-cloud down
   say "$environment is gone"
   exit 0
 fi
+if [ "$mode" = local ]; then
+  # The one difference from AWS: whose API it is, and one file of package sources.
+  exports=$(local-cloud up) || exit
+  unset AWS_PROFILE AWS_SESSION_TOKEN
+  eval "$exports"
+  export NO_PROXY=127.0.0.1,localhost${NO_PROXY:+,$NO_PROXY}
+  export no_proxy=$NO_PROXY
+  cloud_runs=yes
+fi
+if [ "$destroy" = yes ]; then
+  status=0
+  if [ "$mode" = local ]; then
+    "$repository/terraform/scripts/destroy.sh" "$environment" --yes || status=$?
+    local-cloud down && cloud_runs=no
+  else
+    # Asks for the environment's name to be typed.
+    "$repository/terraform/scripts/destroy.sh" "$environment" || status=$?
+  fi
+  [ "$status" != 0 ] || say "$environment is gone"
+  exit "$status"
+fi
 
-[ -n "$out" ] || out=$repository/.deploy/$environment/$(date -u +%Y%m%dT%H%M%SZ)
+# A plan can hold secrets.
+umask 077
+if [ -z "$out" ]; then new_run_folder "$environment"; fi
 mkdir -p "$out"
-[ "$(dirname "$out")" != "$repository/.deploy/$environment" ] || ln -sfn "$(basename "$out")" "$(dirname "$out")/latest"
-: >"$out/steps.jsonl"
+out=$(cd "$out" && pwd)
+# What an earlier run left in a folder that is used again would be told as this run's.
+rm -rf "${out:?}"/{reports,logs,inventory.json,extra-vars.yml,notify.json,steps.jsonl,summary.md}
 [ "$mode" = aws ] || cp "$repository/ansible/rehearsal.yml" "$out/extra-vars.yml"
-status=0
+: >"$out/steps.jsonl"
+# From here on a signal ends the step that runs, and the summary says so.
+interrupted='' status=0
+trap 'interrupted=130' INT
+trap 'interrupted=143' TERM
 for step in plan apply inventory wait configure smoke clean notify; do
   # A failed step ends the chain; people are told all the same.
   [ "$status" = 0 ] || [ "$step" = notify ] || continue
@@ -82,5 +99,5 @@ for step in plan apply inventory wait configure smoke clean notify; do
   [ "$status" != 0 ] || status=$step_status
   [ -z "$interrupted" ] || { status=$interrupted && break; }
 done
-write_summary "$status"
+write_summary "$status" || say "the summary could not be written"
 exit "$status"

@@ -3,9 +3,9 @@
 #
 #   scripts/test.sh           everything; sets up what it needs
 #   scripts/test.sh --quick   the inner loop: no rehearsal, no cargo-deny
-
+set -euo pipefail
 # shellcheck source=lib/common.sh
-. "$(dirname "$0")/lib/common.sh"
+. "$(dirname "$(readlink -f "$0")")/lib/common.sh"
 # shellcheck source=lib/setup.sh
 . "$repository/scripts/lib/setup.sh"
 # shellcheck source=lib/checks.sh
@@ -15,20 +15,41 @@ quick=no
 case ${1:-} in
   '') ;;
   --quick) quick=yes ;;
-  -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "$0" && exit 0 ;;
+  -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" && exit 0 ;;
   *) fail "$usage" "unknown argument \`$1\`" "see $0 --help" ;;
 esac
 
+logs=$(mktemp -d)
+rehearses=no
+# Also after Ctrl-C: what the rehearsal made goes, and the engine that was started for it.
+# shellcheck disable=SC2329
+leave() {
+  local status=$?
+  [ "$rehearses" = no ] || { local-cloud down >/dev/null || :; }
+  stop_docker_engine
+  rm -rf "$logs"
+  exit "$status"
+}
+trap leave EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
 preflight
-packages ca-certificates curl debootstrap git iproute2 jq nftables unzip
+packages build-essential ca-certificates curl git jq unzip
+if [ "$quick" = no ]; then
+  rehearsal_port
+  packages debian-archive-keyring debootstrap gpgv iproute2 nftables util-linux
+  docker_engine
+fi
 terraform_tool
 python_tools "$venv" "$repository/scripts/requirements.txt"
 python_tools "$DEPLOY_VENV" "$repository/scripts/requirements-checks.txt"
 rust_tools
+if [ "$quick" = no ] && local-cloud status >/dev/null 2>&1; then
+  fail "$usage" "a rehearsal runs, and the tests would take it down" "local-cloud down, or scripts/test.sh --quick"
+fi
 
 cd "$repository"
-logs=$(mktemp -d)
-trap 'rm -rf "$logs"' EXIT
 check rustfmt cargo fmt --all --check
 check clippy cargo clippy --locked --workspace --all-targets --features pipeline-tests/rehearsal -- -D warnings
 check unit-and-tool-tests cargo test --locked --workspace
@@ -41,10 +62,11 @@ check ansible-lint check_ansible
 check ansible-role-readmes ansible/scripts/role-readmes.py --check
 check terraform check_terraform
 if [ "$quick" = no ]; then
-  cargo_deny
-  check cargo-deny cargo-deny --workspace check bans licenses sources
-  docker_engine
+  check cargo-deny cargo_deny check bans licenses sources
+  check_advisories
+  rehearses=yes
   check rehearsal cargo test --locked -p pipeline-tests --features rehearsal --test rehearsal -- --nocapture
-  stop_docker_engine
+  # The time of each stage and step is worth reading also when all went well.
+  grep -E '^(\[ *[0-9]+ s\]|           )' "$logs/rehearsal.log" || :
 fi
 conclude

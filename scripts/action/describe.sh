@@ -9,7 +9,7 @@ fail() {
 }
 
 # Exported functions would replace the commands below by somebody else's.
-if env --null | grep --null-data --quiet '^BASH_FUNC_'; then
+if env --null | grep --null-data '^BASH_FUNC_' >/dev/null; then
     fail 'the environment holds exported shell functions (BASH_FUNC_…); unset them before this action'
 fi
 [[ ${BUILD:-} == source ]] ||

@@ -1,15 +1,27 @@
 # shellcheck shell=bash
 # Sourced by scripts/test.sh: runs checks one after the other, counts them, and knows how each folder is checked.
-# Uses: repository, logs.
+# Uses: repository, cache, state, logs.
 
-passed=0 failed=0
+passed=0 failed=0 skipped=0
 
-# check NAME COMMAND…: one line with its time; the end of its output when it fails.
+# check NAME COMMAND…: one line with its time, the end of its output when it fails, and while it lasts a line every 20 s
+# with the last line of its output.
 check() {
-  local name=$1 status=0 start=$SECONDS log=$logs/$1.log
+  local name=$1 status=0 start=$SECONDS log=$logs/$1.log beat nap=''
   shift
-  [ ! -t 2 ] || printf '  …       %s\r' "$name" >&2
-  "$@" >"$log" 2>&1 </dev/null || status=$?
+  : >"$log"
+  (
+    trap 'kill "$nap" 2>/dev/null; exit 0' TERM
+    while kill -0 "$$" 2>/dev/null; do
+      sleep 20 & nap=$!
+      wait "$nap"
+      printf '  …       %-28s %4d s  %s\n' "$name" "$((SECONDS - start))" "$(tail -n 1 "$log" | tr -d '\r' | cut -c 1-100)"
+    done
+  ) &
+  beat=$!
+  ("$@") >"$log" 2>&1 </dev/null || status=$?
+  kill "$beat" 2>/dev/null || :
+  wait "$beat" || :
   if [ "$status" = 0 ]; then
     passed=$((passed + 1))
     printf '  ok      %-28s %4d s\n' "$name" "$((SECONDS - start))"
@@ -20,9 +32,17 @@ check() {
   fi
 }
 
+# skip NAME WHY: said and counted, never silent.
+skip() {
+  skipped=$((skipped + 1))
+  printf '  skipped %-28s         %s\n' "$1" "$2"
+}
+
 # The last line, in the form that CI reads, and the exit status.
 conclude() {
-  printf '\n%d passed, %d failed\n' "$passed" "$failed"
+  printf '\n%d passed, %d failed' "$passed" "$failed"
+  [ "$skipped" = 0 ] || printf ', %d skipped' "$skipped"
+  printf '\n'
   [ "$failed" = 0 ] || exit 1
 }
 
@@ -30,7 +50,8 @@ conclude() {
 check_shell() {
   local file scripts=() libraries=()
   while read -r file; do
-    case $(head -n 1 "$file") in
+    [ -f "$file" ] || continue
+    case $(head -n 1 "$file" | tr -d '\0') in
       '#!'*sh) scripts+=("$file") ;;
       '# shellcheck shell='*) libraries+=("$file") ;;
     esac
@@ -40,7 +61,7 @@ check_shell() {
 }
 
 check_ansible() {
-  (cd "$repository/ansible" && ansible-lint --offline --strict)
+  cd "$repository/ansible" && ansible-lint --offline --strict
 }
 
 # Format, validate and test of every root and module; two at a time, as each mostly waits for its provider.
@@ -49,10 +70,20 @@ check_terraform() {
     xargs -P 2 -n 1 "$repository/terraform/scripts/check.sh"
 }
 
-# cargo-deny, from source: a few minutes once per machine.
+# cargo_deny ARGUMENTS…: from source, a few minutes once per machine.
 cargo_deny() {
   export PATH=$cache/cargo-tools/bin:$PATH
-  command -v cargo-deny >/dev/null ||
-    CARGO_TARGET_DIR=$cache/tools-target quietly "$state/logs/cargo-deny.log" "building cargo-deny" \
-      cargo install cargo-deny --locked --debug --version 0.20.2 --root "$cache/cargo-tools"
+  if ! command -v cargo-deny >/dev/null; then
+    CARGO_TARGET_DIR=$cache/tools-target cargo install cargo-deny --locked --debug --version 0.20.2 --root "$cache/cargo-tools" || return
+  fi
+  cargo-deny --workspace "$@"
+}
+
+# The advisories need RustSec's database, a git repository.
+check_advisories() {
+  if timeout 15 git ls-remote --quiet https://github.com/RustSec/advisory-db HEAD >/dev/null 2>&1; then
+    check cargo-deny-advisories cargo_deny check advisories
+  else
+    skip cargo-deny-advisories "RustSec's database cannot be reached"
+  fi
 }

@@ -46,6 +46,13 @@ environment_name() {
   esac
 }
 
+# new_run_folder ENVIRONMENT: sets out to a new folder for a run, and links `latest` to it.
+new_run_folder() {
+  out=$repository/.deploy/$1/$(date -u +%Y%m%dT%H%M%SZ)
+  mkdir -p "$out"
+  ln -sfn "$(basename "$out")" "$repository/.deploy/$1/latest"
+}
+
 # quietly LOG TEXT COMMAND… : runs it with its output in LOG, says TEXT with a line every 20 s while it lasts, and shows
 # the log's end when it fails.
 quietly() {
@@ -55,7 +62,7 @@ quietly() {
   say "$text"
   (
     trap 'kill "$nap" 2>/dev/null; exit 0' TERM
-    while :; do
+    while kill -0 "$$" 2>/dev/null; do
       sleep 20 & nap=$!
       wait "$nap"
       say "… still: $text ($((SECONDS - start)) s)"
@@ -67,6 +74,7 @@ quietly() {
   wait "$beat" 2>/dev/null || :
   if [ "$status" != 0 ]; then
     tail -n 30 "$log" >&2
-    fail "$status" "$text: failed with status $status" "the whole output is in $log"
+    case $status in 130 | 143) exit "$status" ;; esac
+    fail "$unavailable" "$text: failed with status $status" "the whole output is in $log"
   fi
 }

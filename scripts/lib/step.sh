@@ -8,23 +8,29 @@
 environment='' out=''
 while [ $# -gt 0 ]; do
   case $1 in
-    --env) environment=${2:?--env needs a name} && shift 2 ;;
-    --out) out=${2:?--out needs a folder} && shift 2 ;;
+    --env | --out)
+      [ -n "${2:-}" ] || fail "$usage" "$1 needs a value" "usage: $0 --env ENVIRONMENT [--out DIR]"
+      if [ "$1" = --env ]; then environment=$2; else out=$2; fi
+      shift 2
+      ;;
     -h | --help) printf 'usage: %s --env ENVIRONMENT [--out DIR]\n%s\n' "$0" "$(sed -n '2,/^$/s/^# \{0,1\}//p' "$0")" && exit 0 ;;
     *) fail "$usage" "unknown argument \`$1\`" "usage: $0 --env ENVIRONMENT [--out DIR]" ;;
   esac
 done
 [ -n "$environment" ] || fail "$usage" "--env is missing" "usage: $0 --env ENVIRONMENT [--out DIR]"
-environment=$(environment_name "$environment")
+environment=$(environment_name "$environment") || exit
+# A plan can hold secrets.
+umask 077
+# Without --out the newest run is meant; the first one makes it.
+[ -n "$out" ] || [ -e "$repository/.deploy/$environment/latest" ] || new_run_folder "$environment"
 out=$(realpath -m "${out:-$repository/.deploy/$environment/latest}")
 reports=$out/reports
-umask 077
+mkdir -p "$out/reports" "$out/logs"
 # A step run by hand takes its provider from where the set-up found it.
 if [ -z "${TERRAFORM_PROVIDER_MIRROR:-}" ] && [ -s "$state/provider-mirror" ]; then
   TERRAFORM_PROVIDER_MIRROR=$(cat "$state/provider-mirror")
   export TERRAFORM_PROVIDER_MIRROR
 fi
-mkdir -p "$out/reports" "$out/logs"
 
 # The file of an earlier step, or an error that names that step.
 need() {
@@ -47,16 +53,15 @@ stoppable() {
   return "${stopped:-$status}"
 }
 
-# step_report NAME STATUS TITLE [SUBJECTS]: the report of a step that is a script; SUBJECTS is a JSON array.
+# step_report NAME STATUS TITLE [FILE]: the report of a step that is a script; FILE holds its subjects, a JSON array.
 step_started=$(date +%s%3N)
 step_report() {
   local now names='{"0":"success","1":"verdict","2":"usage","3":"empty","4":"timeout","5":"denied","6":"unavailable","130":"interrupted","143":"terminated"}'
   now=$(date +%s%3N)
-  jq -n --arg tool "$1" --arg status "$2" --arg title "$3" --argjson subjects "${4:-[]}" --argjson names "$names" \
+  jq -n --arg tool "$1" --arg status "$2" --arg title "$3" --slurpfile subjects "${4:-/dev/null}" --argjson names "$names" \
     --arg environment "$environment" --argjson started "$step_started" --argjson now "$now" \
     'def rfc3339: . / 1000 | floor | todate;
      {schema: "calldata-foundation/report", version: 1, tool: $tool, tool_version: "script", project: "calldata-foundation",
-      environment: $environment, started_at: ($started | rfc3339), ended_at: ($now | rfc3339),
-      elapsed_ms: ($now - $started), outcome: ($names[$status] // "internal"), title: $title, subjects: $subjects}' \
-    >"$reports/$1.json"
+      environment: $environment, started_at: ($started | rfc3339), ended_at: ($now | rfc3339), elapsed_ms: ($now - $started),
+      outcome: ($names[$status] // "internal"), title: $title, subjects: ($subjects[0] // [])}' >"$reports/$1.json"
 }

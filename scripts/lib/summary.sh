@@ -30,7 +30,7 @@ write_summary() {
   [ ! -s "$out/inventory.json" ] || inventory=$out/inventory.json
   jq -rn --arg environment "$environment" --arg mode "$mode" --argjson status "$1" --arg out "${out#"$repository"/}" --arg bin "$bin_dir" \
     --slurpfile steps "$out/steps.jsonl" --slurpfile inventory "$inventory" \
-    -f "$repository/scripts/lib/summary.jq" "${reports[@]}" >"$out/summary.md"
+    -f "$repository/scripts/lib/summary.jq" "${reports[@]}" </dev/null >"$out/summary.md" || return
   printf '\n' && cat "$out/summary.md"
   [ -z "${GITHUB_STEP_SUMMARY:-}" ] || cat "$out/summary.md" >>"$GITHUB_STEP_SUMMARY"
 }

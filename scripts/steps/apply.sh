@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Applies exactly the plan that scripts/steps/plan.sh wrote; writes outputs.json.
-
+set -euo pipefail
 # shellcheck source=../lib/step.sh
-. "$(dirname "$0")/../lib/step.sh"
+. "$(dirname "$(readlink -f "$0")")/../lib/step.sh"
 
 need tfplan plan
 status=0

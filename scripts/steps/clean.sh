@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Lists what carries this environment's tags but belongs to no Terraform state. Deletes nothing.
-
+set -euo pipefail
 # shellcheck source=../lib/step.sh
-. "$(dirname "$0")/../lib/step.sh"
+. "$(dirname "$(readlink -f "$0")")/../lib/step.sh"
 
 need outputs.json apply
 project=$(jq -er '.inventory.value.project' "$out/outputs.json")

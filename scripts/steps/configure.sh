@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Runs the whole playbook on every host through Systems Manager. An extra-vars.yml in the run's folder holds more Ansible
 # variables; the rehearsal's names package sources and nothing else.
-
+set -euo pipefail
 # shellcheck source=../lib/step.sh
-. "$(dirname "$0")/../lib/step.sh"
+. "$(dirname "$(readlink -f "$0")")/../lib/step.sh"
 
 need inventory.json inventory
 extra=()

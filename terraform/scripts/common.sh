@@ -1,6 +1,8 @@
 # shellcheck shell=bash disable=SC2034 # The variables are for the scripts that source this.
 # What the scripts of this folder share; sourced, not run. The caller has set -euo pipefail.
 
+# A plan can hold secrets.
+umask 077
 terraform_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 repository_root=$(dirname "$terraform_root")
 project=calldata-foundation

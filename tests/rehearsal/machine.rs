@@ -52,10 +52,23 @@ impl Machine {
     }
 
     pub(crate) fn script(&self, path: &str, args: &[&str]) -> Run {
+        self.script_with_env(path, args, &[])
+    }
+
+    pub(crate) fn script_with_env(&self, path: &str, args: &[&str], env: &[(&str, &str)]) -> Run {
         let mut command = Command::new(self.root.join(path));
         command.args(args);
         self.with_endpoint(&mut command);
+        command.envs(env.iter().copied());
         run(command, None)
+    }
+
+    /// Starts a deployment in a process group of its own, as a shell on a terminal does.
+    pub(crate) fn start_deploy(&self, out: &Path) -> Child {
+        let mut command = Command::new(self.root.join("scripts/deploy-environment.sh"));
+        command.args(["dev", "--local", "--out", out.to_str().unwrap()]);
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.spawn().expect("the script starts")
     }
 
     pub(crate) fn tool(&self, name: &str, args: &[&str]) -> Run {
@@ -75,7 +88,9 @@ impl Machine {
     /// The tools that need the API, before it runs.
     pub(crate) fn without_cloud_the_tools_say_so(&self) {
         self.stage("the rehearsal cloud does not run, and the tools say so");
-        for args in [&["logs", "i-0123456789abcdef0"][..], &["exec", "i-0123456789abcdef0", "--", "true"]] {
+        for args in
+            [&["logs", "i-0123456789abcdef0"][..], &["exec", "i-0123456789abcdef0", "--", "true"]]
+        {
             let run = self.tool("local-cloud", args);
             assert!(run.code == 6 && run.stderr.contains("local-cloud up"), "{run}");
         }
@@ -208,12 +223,14 @@ impl Machine {
         if self.state().exists() {
             found.push(format!("state {}", self.state().display()));
         }
-        let temporary =
-            fs::read_dir(std::env::temp_dir()).expect("the temporary folder can be read");
+        let mut addresses = Command::new("ip");
+        addresses.args(["-o", "addr", "show", "to", "198.51.100.0/24"]);
+        found.extend(output(addresses).lines().map(|line| format!("address {line}")));
+        // `up` builds the host image in a folder of this name.
+        let cache = fs::read_dir(self.cache()).expect("the cache folder can be read").flatten();
         found.extend(
-            temporary
-                .flatten()
-                .filter(|entry| entry.file_name().to_string_lossy().starts_with("local-cloud"))
+            cache
+                .filter(|entry| entry.file_name().to_string_lossy().starts_with("local-cloud-work"))
                 .map(|entry| format!("temporary {}", entry.path().display())),
         );
         found

@@ -27,6 +27,7 @@ fn a_whole_deployment_rehearses_on_this_machine() {
     bad_input_is_refused_before_anything_starts(&machine);
     machine.without_cloud_the_tools_say_so();
 
+    interrupted_apply_can_be_run_again(&machine);
     let first = first_deploy(&machine);
     second_deploy_changes_nothing(&machine, &first);
     secrets_are_nowhere(&machine, &first);
@@ -35,6 +36,7 @@ fn a_whole_deployment_rehearses_on_this_machine() {
     ctrl_c_cancels_what_runs_on_the_host(&machine, &first);
     memory_stays_small(&machine);
     destroy_takes_everything_down(&machine);
+    without_the_cloud_the_tools_say_so(&machine, &first);
     down_cleans_up_after_a_crash(&machine);
 }
 
@@ -43,10 +45,26 @@ fn bad_input_is_refused_before_anything_starts(machine: &Machine) {
     let run = machine.script("scripts/deploy-environment.sh", &["nowhere", "--local"]);
     assert_eq!(run.code, 2, "{run}");
     assert!(run.stderr.starts_with("error: unknown environment `nowhere`"), "{run}");
+    assert_eq!(run.stderr.matches("error: ").count(), 1, "{run}");
+}
+
+/// Ctrl-C in the middle of `apply`, where it is most dangerous: the state is kept, and the next deploy goes on.
+fn interrupted_apply_can_be_run_again(machine: &Machine) {
+    machine.stage("Ctrl-C during apply ends with 130");
+    let folder = machine.scratch("interrupted");
+    let child = machine.start_deploy(&folder);
+    machine.until("apply has made something", Duration::from_secs(1500), || {
+        fs::read_to_string(folder.join("logs/apply.log"))
+            .is_ok_and(|log| log.contains("Creation complete"))
+    });
+    let run = machine.interrupt(child);
+    assert_eq!(run.code, 130, "{run}");
+    assert!(run.stdout.contains("stopped"), "the summary says so: {run}");
+    println!("{}", steps_of(&folder));
 }
 
 fn first_deploy(machine: &Machine) -> Deployment {
-    machine.stage("a deploy from nothing");
+    machine.stage("a deploy goes on where that one stopped");
     let deployment = deploy(machine, "first");
     assert_eq!(deployment.run.code, 0, "{}", deployment.run);
     for step in ["inventory", "wait", "configure", "smoke-http", "smoke-sip", "clean"] {
@@ -78,7 +96,8 @@ fn first_deploy(machine: &Machine) -> Deployment {
 
 fn second_deploy_changes_nothing(machine: &Machine, first: &Deployment) {
     machine.stage("a second deploy changes nothing");
-    let second = deploy(machine, "second");
+    // With the playbook that also verifies what it configured.
+    let second = deploy_with(machine, "second", &[("DEPLOY_PLAYBOOK", "playbooks/deploy-all.yml")]);
     assert_eq!(second.run.code, 0, "{}", second.run);
     let plan: Value =
         serde_json::from_str(&fs::read_to_string(second.file("plan.json")).unwrap()).unwrap();
@@ -135,6 +154,15 @@ fn secrets_are_nowhere(machine: &Machine, deployment: &Deployment) {
     for secret in &secrets {
         assert!(!deployment.run.stdout.contains(secret) && !deployment.run.stderr.contains(secret));
         assert!(!state.contains(secret), "a secret is in Terraform's state");
+    }
+    let instance = deployment.instance();
+    let places = "/var/log /var/lib/ssm-run-playbook /var/lib/cloud /var/lib/amazon /tmp";
+    for secret in &secrets {
+        let found = machine.on_host(
+            &instance,
+            &format!("grep -rlF -e '{secret}' {places} 2>/dev/null; journalctl --no-pager | grep -cF -e '{secret}'; true"),
+        );
+        assert_eq!(found.trim(), "0", "a secret is on the host in {found}");
     }
     machine::for_each_file(&deployment.folder, &mut |path| {
         // The plan is a zip archive: its members are compressed, so look into each.
@@ -281,6 +309,30 @@ fn destroy_takes_everything_down(machine: &Machine) {
     assert_eq!(machine.traces(), Vec::<String>::new());
 }
 
+fn without_the_cloud_the_tools_say_so(machine: &Machine, deployment: &Deployment) {
+    machine.stage("without the rehearsal cloud every step says so");
+    let inventory = deployment.file("inventory.json");
+    let dead = [
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:4570"),
+        ("AWS_ACCESS_KEY_ID", "rehearsal"),
+        ("AWS_SECRET_ACCESS_KEY", "rehearsal"),
+        ("AWS_REGION", "us-east-1"),
+    ];
+    let run = machine.tool_with_env(
+        "wait-for-cloud-init",
+        &["--inventory", inventory.to_str().unwrap()],
+        &dead,
+    );
+    assert!(run.code == 6 && run.stderr.contains("local-cloud status"), "{run}");
+    let out = machine.scratch("dead");
+    let run = machine.script_with_env(
+        "scripts/steps/plan.sh",
+        &["--env", "dev", "--out", out.to_str().unwrap()],
+        &dead,
+    );
+    assert!(run.code == 6 && run.stderr.contains("http://127.0.0.1:4570"), "{run}");
+}
+
 fn down_cleans_up_after_a_crash(machine: &Machine) {
     machine.stage("down cleans up after a crash of the daemon");
     let run = machine.tool("local-cloud", &["up"]);
@@ -303,11 +355,13 @@ struct Deployment {
 }
 
 fn deploy(machine: &Machine, name: &str) -> Deployment {
+    deploy_with(machine, name, &[])
+}
+
+fn deploy_with(machine: &Machine, name: &str, env: &[(&str, &str)]) -> Deployment {
     let folder = machine.scratch(name);
-    let run = machine.script(
-        "scripts/deploy-environment.sh",
-        &["dev", "--local", "--out", folder.to_str().unwrap()],
-    );
+    let args = ["dev", "--local", "--out", folder.to_str().unwrap()];
+    let run = machine.script_with_env("scripts/deploy-environment.sh", &args, env);
     println!("{}", steps_of(&folder));
     Deployment { run, folder }
 }

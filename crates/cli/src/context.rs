@@ -122,7 +122,7 @@ impl Context {
         self.started_at
     }
 
-    /// Resolves on the first SIGINT or SIGTERM. A second signal ends the process at once.
+    /// Resolves on the first SIGINT or SIGTERM. A later signal ends the process at once.
     pub async fn stopped(&self) -> Exit {
         self.stop.stopped().await
     }

@@ -1,9 +1,14 @@
-//! The first SIGINT or SIGTERM as a future; the second one ends the process at once, as the shell expects.
+//! The first SIGINT or SIGTERM as a future; a later one ends the process at once, as the shell expects.
 
 use crate::Exit;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::{Duration, Instant};
+
+/// One Ctrl-C may come twice: from the terminal to the whole process group, and passed on by a script. Signals this close
+/// to the first one are the same wish.
+const SAME_WISH: Duration = Duration::from_secs(1);
 
 /// Resolves for every caller once the first signal has come.
 #[derive(Debug, Clone)]
@@ -24,13 +29,19 @@ impl Stop {
         {
             let sender = Arc::clone(&sender);
             tokio::spawn(async move {
+                let mut first: Option<Instant> = None;
                 loop {
                     let exit = tokio::select! {
                         _ = interrupt.recv() => Exit::Interrupted,
                         _ = terminate.recv() => Exit::Terminated,
                     };
-                    if sender.send_replace(Some(exit)).is_some() {
-                        second_signal(exit);
+                    match first {
+                        None => {
+                            first = Some(Instant::now());
+                            sender.send_replace(Some(exit));
+                        }
+                        Some(first) if first.elapsed() > SAME_WISH => later_signal(exit),
+                        Some(_) => {}
                     }
                 }
             });
@@ -51,7 +62,7 @@ impl Stop {
     }
 }
 
-#[expect(clippy::exit, reason = "a second signal means now, whatever is still being cleaned up")]
-fn second_signal(exit: Exit) -> ! {
+#[expect(clippy::exit, reason = "a later signal means now, whatever is still being cleaned up")]
+fn later_signal(exit: Exit) -> ! {
     std::process::exit(i32::from(exit.code()))
 }

@@ -54,7 +54,14 @@ impl Ec2 {
         if let Some(image) = request.form.get("ImageId") {
             known_image(image)?;
         }
-        let answer = self.pass(request).await?;
+        let answer = match self.default_subnet(&request.form).await? {
+            Some(subnet) => {
+                let mut request = request;
+                request.form.push("SubnetId", subnet);
+                self.pass_changed(request).await?
+            }
+            None => self.pass(request).await?,
+        };
         let Some(root) = answer.xml().filter(|_| answer.status.is_success()) else {
             return Ok(answer.into_response());
         };
@@ -70,6 +77,33 @@ impl Ec2 {
             return Err(refusal);
         }
         Ok(answer.into_response())
+    }
+
+    /// Where an instance goes whose request names no subnet: a default subnet, as on AWS. moto would take an address from
+    /// no subnet at all. A launch template may name one, so that is left to moto.
+    async fn default_subnet(&self, form: &Form) -> Result<Option<String>, Refusal> {
+        let named = |name: &str| {
+            name == "SubnetId"
+                || name.starts_with("NetworkInterface.")
+                || name.starts_with("LaunchTemplate.")
+        };
+        if form.names().any(named) {
+            return Ok(None);
+        }
+        let mut question = Form::new([
+            ("Action", "DescribeSubnets"),
+            ("Version", "2016-11-15"),
+            ("Filter.1.Name", "default-for-az"),
+            ("Filter.1.Value.1", "true"),
+        ]);
+        if let Some(zone) = form.get("Placement.AvailabilityZone") {
+            question.push("Filter.2.Name", "availability-zone");
+            question.push("Filter.2.Value.1", zone);
+        }
+        let root = self.upstream.ask("ec2", &self.settings.region, &question).await?;
+        root.text_at(&["subnetSet", "item", "subnetId"])
+            .map(Some)
+            .ok_or_else(|| Refusal::client("VPCIdNotSpecified", "No default VPC for this user."))
     }
 
     /// Nothing of a failed launch stays, as `RunInstances` starts all instances or none.

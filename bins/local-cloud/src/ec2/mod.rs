@@ -172,7 +172,7 @@ impl Ec2 {
     }
 
     /// Passes a request on with other fields than it came with.
-    async fn pass_changed(&self, mut request: Request) -> Result<Answer, Refusal> {
+    pub(crate) async fn pass_changed(&self, mut request: Request) -> Result<Answer, Refusal> {
         request.method = Method::POST;
         request.uri = Uri::from_static("/");
         request.body = Bytes::from(request.form.encode());
