@@ -11,8 +11,8 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/calldata-foundation
 # The state folder belongs to the rehearsal cloud and to what these scripts start for it.
 state=${XDG_STATE_HOME:-$HOME/.local/state}/calldata-foundation
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
-# The action sets DEPLOY_BIN_DIR to the tools that it put on the runner.
-bin_dir=${DEPLOY_BIN_DIR:-$CARGO_TARGET_DIR/debug}
+# On a runner the action has put the tools on PATH; this folder is not there then.
+bin_dir=$CARGO_TARGET_DIR/debug
 # Python tools of a deployment, and those of the checks (Ansible among them).
 venv=$cache/venv
 export DEPLOY_VENV=$cache/venv-checks

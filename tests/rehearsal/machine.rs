@@ -340,7 +340,8 @@ fn folder(variable: &str, under_home: &str) -> PathBuf {
 }
 
 fn run(mut command: Command, stdin: Option<&str>) -> Run {
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    // What a person sees, also when this test is itself a step of a workflow.
+    command.env_remove("GITHUB_ACTIONS").stdout(Stdio::piped()).stderr(Stdio::piped());
     command.stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() });
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     if let (Some(text), Some(mut pipe)) = (stdin, child.stdin.take()) {
