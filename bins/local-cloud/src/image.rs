@@ -16,7 +16,7 @@ use tokio::process::Command;
 use crate::docker::Docker;
 use crate::error::Error;
 use crate::place::{Place, make_folder};
-use crate::process::{Identity, last_lines, run};
+use crate::process::{self, Identity, last_lines, run};
 
 const BASE_RECIPE: &str = include_str!("../image/base.sh");
 const LAYER_RECIPE: &str = include_str!("../image/layer.sh");
@@ -50,8 +50,21 @@ pub async fn ensure(
     if !Docker::has_image(&image).await? {
         ctx.progress().step("adding the agent stand-in and the rehearsal's certificate");
         build_layer(&base, &image, place, authority_pem).await?;
+        remove_others(suite, &[&base, &image]).await?;
     }
     Ok(image)
+}
+
+/// Removes what earlier recipes left of this suite. What a host still runs from stays: Docker refuses to remove that.
+async fn remove_others(suite: &str, wanted: &[&str]) -> Result<(), Error> {
+    let repository = format!("local-cloud/{suite}");
+    let format = "{{.Repository}}:{{.Tag}}";
+    for name in run("docker", ["image", "ls", "--format", format, &repository], None).await?.lines() {
+        if !wanted.contains(&name) {
+            process::capture("docker", ["image", "rm", name], None).await?;
+        }
+    }
+    Ok(())
 }
 
 const WORK_PREFIX: &str = "local-cloud-work-";

@@ -186,8 +186,8 @@ async fn wait_for(
 }
 
 fn spawn(serve: &[String], args: &UpArgs, place: &Place) -> Result<Child, Error> {
-    let program = std::env::current_exe()
-        .map_err(|error| Error::setup("cannot find this program's own file", error))?;
+    // Not its path: a rebuild may have replaced the file while the image was built.
+    let program = "/proc/self/exe";
     let log_path = place.daemon_log();
     let log = File::create(&log_path).map_err(|source| Error::File {
         doing: "write",
@@ -196,6 +196,7 @@ fn spawn(serve: &[String], args: &UpArgs, place: &Place) -> Result<Child, Error>
     })?;
     let second = log.try_clone().map_err(|error| Error::setup("cannot log", error))?;
     let mut command = Command::new(program);
+    command.arg0("local-cloud");
     command.args(serve).current_dir("/").stdin(Stdio::null()).stdout(log).stderr(second);
     for (flag, folder) in [
         ("--state-home", &args.folders.state_home),
