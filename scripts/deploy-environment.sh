@@ -65,6 +65,7 @@ if [ "$mode" = local ]; then
   export no_proxy=$NO_PROXY
   cloud_runs=yes
 fi
+[ "$mode" = local ] || [ -z "${AWS_ENDPOINT_URL:-}" ] || say "this goes to $AWS_ENDPOINT_URL (AWS_ENDPOINT_URL is set), not to AWS"
 if [ "$destroy" = yes ]; then
   status=0
   if [ "$mode" = local ]; then

@@ -42,7 +42,7 @@ environment_name() {
   known=$(find "$repository/terraform/environments" -mindepth 1 -maxdepth 1 -type d -printf '%f\n' | sort | paste -sd' ')
   case " $known " in
     *" $name "*) printf '%s\n' "$name" ;;
-    *) fail "$usage" "unknown environment \`$name\`" "known: ${known// /, } (each is a folder under terraform/environments)" ;;
+    *) fail "$usage" "unknown environment \`$1\`" "known: ${known// /, } (each is a folder under terraform/environments)" ;;
   esac
 }
 

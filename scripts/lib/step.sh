@@ -13,7 +13,7 @@ while [ $# -gt 0 ]; do
       if [ "$1" = --env ]; then environment=$2; else out=$2; fi
       shift 2
       ;;
-    -h | --help) printf 'usage: %s --env ENVIRONMENT [--out DIR]\n%s\n' "$0" "$(sed -n '2,/^$/s/^# \{0,1\}//p' "$0")" && exit 0 ;;
+    -h | --help) printf 'usage: %s --env ENVIRONMENT [--out DIR]\n%s\n' "$0" "$(sed -n '2,/^set/s/^# \{0,1\}//p' "$0")" && exit 0 ;;
     *) fail "$usage" "unknown argument \`$1\`" "usage: $0 --env ENVIRONMENT [--out DIR]" ;;
   esac
 done

@@ -42,6 +42,7 @@ def mark: {success: "ok", failed: "FAILED", warned: "warning", skipped: "skipped
   "",
   "## What next",
   "",
+  "- put the tools on your PATH: `export PATH=\"\($bin):$PATH\"`",
   (if $status != 0 then
     "- the log of each step: `\($out)/logs/`; run one step again: `\(if $mode == "local" then "eval \"$(local-cloud up)\"; " else "" end)scripts/steps/\(
       [$steps[] | select(.status != 0) | .step][0] // "plan").sh --env \($environment) --out \($out)`" else empty end),
@@ -50,9 +51,8 @@ def mark: {success: "ok", failed: "FAILED", warned: "warning", skipped: "skipped
     | "- look into a host: `local-cloud exec \($id) -- systemctl status`, or `local-cloud logs \($id)`",
       "- take it down: `scripts/deploy-environment.sh \($environment) --local --destroy`, or all at once `local-cloud down`"
    else
-    "- look into a host: `aws ssm start-session --target \($all.hosts | to_entries[0].value.instance_id // "INSTANCE-ID")`",
+    "- look into a host: `aws ssm start-session --target \($all.hosts | to_entries[0].value.instance_id // "INSTANCE-ID")` (needs session-manager-plugin)",
     "- take it down: `scripts/deploy-environment.sh \($environment) --destroy`"
    end),
-  "- the tools: `export PATH=\"\($bin):$PATH\"`",
   "- every file of this run: `\($out)/`"
 )

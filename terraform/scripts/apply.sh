@@ -24,6 +24,7 @@ fi
 environment_of "$planned"
 
 "$scripts/init.sh" "$environment" --backend-config "$out/backend.hcl"
+let_finish=yes
 if ! terraform_in "$root" apply -lock-timeout=60s "$out/tfplan"; then
   case $terraform_errors in
     *'Saved plan is stale'* | *'Saved plan does not match'*)
@@ -32,6 +33,7 @@ if ! terraform_in "$root" apply -lock-timeout=60s "$out/tfplan"; then
   esac
   fail_terraform "cannot apply the plan of $environment"
 fi
+let_finish=''
 terraform_in "$root" output -json >"$out/outputs.json.new"
 mv "$out/outputs.json.new" "$out/outputs.json"
 echo "$environment: applied; the outputs are $out/outputs.json" >&2

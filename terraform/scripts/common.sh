@@ -39,10 +39,12 @@ environment_of() {
 
 # terraform_in FOLDER ARGS…: Terraform there. What it said on stderr stays in terraform_errors.
 # It runs in a process group of its own (`set -m`), where Ctrl-C does not reach it, and is told once to stop, whoever
-# was signalled: it then finishes what it is making and stores the state. A second signal would make it drop both.
+# was signalled: it then ends the calls that it is in and stores the state; a second signal would make it drop the state.
+# Even so, what a cut call has just made may be in no state. So where let_finish is set (apply, destroy) the first signal
+# lets Terraform finish, and the second one stops it; except on a GitHub runner, which kills everything 10 s after its first.
 data_base='' # check.sh sets it: the parent of one folder per root, to leave the roots' own alone.
 terraform_in() {
-  local folder=$1 log status=0 stopped='' child
+  local folder=$1 log status=0 stopped='' told='' child
   shift
   log=$(mktemp)
   set -m
@@ -50,8 +52,8 @@ terraform_in() {
     terraform -chdir="$folder" "$@" 2>"$log" &
   child=$!
   set +m
-  trap 'if [[ -z $stopped ]]; then stopped=130; kill -INT "$child"; fi' INT
-  trap 'if [[ -z $stopped ]]; then stopped=143; kill -INT "$child"; fi' TERM
+  trap 'terraform_stop 130' INT
+  trap 'terraform_stop 143' TERM
   wait "$child" || status=$?
   while kill -0 "$child" 2>/dev/null; do wait "$child" || status=$?; done
   stop_between_steps
@@ -60,6 +62,17 @@ terraform_in() {
   rm -f "$log"
   if [[ -n $stopped ]]; then exit "$stopped"; fi
   return "$status"
+}
+
+# terraform_stop STATUS: what a signal means to the Terraform that runs; see terraform_in.
+terraform_stop() {
+  if [[ -z $stopped && -n ${let_finish:-} && ${GITHUB_ACTIONS:-} != true ]]; then
+    echo 'stopping as soon as Terraform has finished what it applies; once more stops it at once, and may lose what it is making' >&2
+  elif [[ -z $told ]]; then
+    told=yes
+    kill -INT "$child"
+  fi
+  stopped=${stopped:-$1}
 }
 
 # fail_terraform MESSAGE: ends with 5 (denied), 6 (unavailable) or 1, from what Terraform said last.

@@ -16,4 +16,5 @@ if [[ ${2:-} != --yes ]]; then
   if [[ $answer != "$environment" ]]; then fail 2 "nothing was destroyed: that was not \`$environment\`"; fi
 fi
 "$scripts/init.sh" "$environment"
+let_finish=yes
 terraform_in "$root" destroy -auto-approve -lock-timeout=60s || fail_terraform "cannot destroy all of $environment"

@@ -59,7 +59,8 @@ pub async fn ensure(
 async fn remove_others(suite: &str, wanted: &[&str]) -> Result<(), Error> {
     let repository = format!("local-cloud/{suite}");
     let format = "{{.Repository}}:{{.Tag}}";
-    for name in run("docker", ["image", "ls", "--format", format, &repository], None).await?.lines() {
+    for name in run("docker", ["image", "ls", "--format", format, &repository], None).await?.lines()
+    {
         if !wanted.contains(&name) {
             process::capture("docker", ["image", "rm", name], None).await?;
         }

@@ -158,7 +158,7 @@ impl Failure for Error {
         match self {
             Self::NoRegion => Some("pass `--region` or set AWS_REGION".into()),
             Self::Denied { code: None, .. } => Some(
-                "set AWS_PROFILE or the AWS_* variables, or assume the deployment role first"
+                "set AWS_PROFILE or the AWS_* variables, or assume the deployment role first; in a rehearsal, `eval \"$(local-cloud up)\"`"
                     .into(),
             ),
             Self::Denied { operation, code: Some(code), .. } => Some(if code.contains("Expired") {
