@@ -55,13 +55,18 @@ pub async fn ensure(
     Ok(image)
 }
 
-/// Removes what earlier recipes left of this suite. What a host still runs from stays: Docker refuses to remove that.
+/// Removes what earlier recipes left of this suite, a day after they were made: two versions of this program used side
+/// by side must not take each other's images away. What a host still runs from stays: Docker refuses to remove that.
 async fn remove_others(suite: &str, wanted: &[&str]) -> Result<(), Error> {
+    const KEPT: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
     let repository = format!("local-cloud/{suite}");
     let format = "{{.Repository}}:{{.Tag}}";
-    for name in run("docker", ["image", "ls", "--format", format, &repository], None).await?.lines()
-    {
-        if !wanted.contains(&name) {
+    let names = run("docker", ["image", "ls", "--format", format, &repository], None).await?;
+    for name in names.lines().filter(|name| !wanted.contains(name)) {
+        let args = ["image", "inspect", "--format", "{{.Created}}", name];
+        let created = process::capture("docker", args, None).await?.stdout;
+        let created: Result<jiff::Timestamp, _> = created.trim().parse();
+        if created.is_ok_and(|created| jiff::Timestamp::now().duration_since(created) > KEPT) {
             process::capture("docker", ["image", "rm", name], None).await?;
         }
     }
