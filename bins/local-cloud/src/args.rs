@@ -92,6 +92,10 @@ pub struct UpArgs {
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = deploy_cli::parse_duration)]
     pub timeout: std::time::Duration,
 
+    /// Start of the random numbers of faults that bring no seed of their own.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub seed: u64,
+
     /// Flags every tool has.
     #[command(flatten)]
     pub common: CommonArgs,
@@ -173,6 +177,10 @@ pub struct ServeArgs {
     /// Docker image of a suite, `suite=image`.
     #[arg(long = "image", value_name = "SUITE=IMAGE", value_parser = parse_image)]
     pub images: Vec<(String, String)>,
+
+    /// Start of the random numbers of faults that bring no seed of their own.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub seed: u64,
 
     /// The engine uses cgroup v2.
     #[arg(long)]

@@ -18,6 +18,7 @@ use crate::ec2::machine::Reachable;
 use crate::ec2::{Ec2, Settings, images};
 use crate::edge::Edge;
 use crate::error::Error;
+use crate::faults::Faults;
 use crate::hosts::{HostState, Hosts};
 use crate::place::{Place, State};
 use crate::process::Identity;
@@ -98,15 +99,16 @@ pub async fn serve(
     wait_for(&upstream, child.as_mut(), place).await?;
 
     let hosts = Hosts::default();
+    let faults = Faults::seeded(args.seed);
     let settings = Settings {
         project: project.to_owned(),
         region: region.to_owned(),
         images: args.images.iter().cloned().collect::<BTreeMap<_, _>>(),
         unified_cgroup: args.unified_cgroup,
     };
-    let ec2 = Arc::new(Ec2::new(settings, upstream.clone(), hosts.clone()));
-    let ssm = Ssm::new(hosts);
-    let api = proxy::router(Proxy { upstream, ec2: Arc::clone(&ec2), ssm: ssm.clone() });
+    let ec2 = Arc::new(Ec2::new(settings, upstream.clone(), hosts.clone(), faults.clone()));
+    let ssm = Ssm::new(hosts, faults.clone());
+    let api = proxy::router(Proxy { upstream, ec2: Arc::clone(&ec2), ssm: ssm.clone(), faults });
     ec2.set_edge(Edge {
         metadata: imds::router(Arc::clone(&ec2)).merge(ssm.agent_router()),
         api: api.clone(),

@@ -13,6 +13,7 @@ pub mod docker;
 pub mod ec2;
 pub mod edge;
 pub mod error;
+pub mod faults;
 pub mod firewall;
 pub mod hosts;
 pub mod image;

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::ec2::answers::{Refusal, request_id};
 use crate::ec2::{self, Ec2};
+use crate::faults::Faults;
 use crate::log;
 use crate::operation::{self, Form};
 use crate::pretended;
@@ -29,6 +30,8 @@ pub struct Proxy {
     pub ec2: Arc<Ec2>,
     /// Systems Manager.
     pub ssm: Ssm,
+    /// What shall go wrong.
+    pub faults: Faults,
 }
 
 /// The endpoint.

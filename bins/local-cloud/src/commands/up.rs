@@ -104,6 +104,7 @@ async fn prepare(
         format!("--port={}", args.port),
         format!("--project={project}"),
         format!("--region={}", ctx.region().unwrap_or(DEFAULT_REGION)),
+        format!("--seed={}", args.seed),
     ];
     match &args.upstream {
         Some(url) => serve.push(format!("--upstream={url}")),

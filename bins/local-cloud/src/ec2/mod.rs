@@ -22,6 +22,7 @@ use self::machine::{Machine, Seen};
 use self::roles::Roles;
 use crate::docker::Docker;
 use crate::edge::Edge;
+use crate::faults::Faults;
 use crate::firewall::PublicAddress;
 use crate::hosts::{HostInfo, HostState, Hosts};
 use crate::log;
@@ -48,6 +49,8 @@ pub struct Ec2 {
     pub(crate) settings: Settings,
     pub(crate) upstream: Upstream,
     pub(crate) hosts: Hosts,
+    /// What shall go wrong.
+    pub faults: Faults,
     pub(crate) docker: Docker,
     pub(crate) networks: Networks,
     pub(crate) roles: Roles,
@@ -88,7 +91,7 @@ impl From<reqwest::Error> for Refusal {
 
 impl Ec2 {
     /// EC2 before this emulator, without any host yet.
-    pub fn new(settings: Settings, upstream: Upstream, hosts: Hosts) -> Self {
+    pub fn new(settings: Settings, upstream: Upstream, hosts: Hosts, faults: Faults) -> Self {
         Self {
             docker: Docker::new(&settings.project),
             networks: Networks::new(&settings.project),
@@ -96,6 +99,7 @@ impl Ec2 {
             settings,
             upstream,
             hosts,
+            faults,
             machines: Mutex::default(),
             edge: OnceLock::new(),
             refreshing: tokio::sync::Mutex::default(),

@@ -35,6 +35,7 @@ use tokio::sync::watch;
 
 use self::book::Book;
 use self::refusal::Refusal;
+use crate::faults::Faults;
 use crate::hosts::{HostState, Hosts};
 
 /// What passes on to the emulator: records that are kept there as on AWS and make nothing happen on a host.
@@ -97,6 +98,8 @@ pub struct Reply {
 #[derive(Debug, Clone)]
 pub struct Ssm {
     hosts: Hosts,
+    /// What shall go wrong.
+    pub faults: Faults,
     book: Arc<Mutex<Book>>,
     /// Counts changes that an agent or a reader may wait for.
     changes: Arc<watch::Sender<u64>>,
@@ -105,13 +108,19 @@ pub struct Ssm {
 
 impl Ssm {
     /// Systems Manager for these hosts, without any agent yet.
-    pub fn new(hosts: Hosts) -> Self {
-        Self::timed(hosts, Timing::default())
+    pub fn new(hosts: Hosts, faults: Faults) -> Self {
+        Self { faults, ..Self::timed(hosts, Timing::default()) }
     }
 
     fn timed(hosts: Hosts, timing: Timing) -> Self {
         let book = Arc::new(Mutex::new(Book::new(timing.lost, timing.visible)));
-        Self { hosts, book, changes: Arc::new(watch::Sender::new(0)), timing }
+        Self {
+            hosts,
+            faults: Faults::default(),
+            book,
+            changes: Arc::new(watch::Sender::new(0)),
+            timing,
+        }
     }
 
     /// Answers a call; `None` for what the emulator keeps truly.

@@ -7,6 +7,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, Uri};
 use local_cloud::ec2::{Ec2, Settings};
+use local_cloud::faults::Faults;
 use local_cloud::hosts::Hosts;
 use local_cloud::proxy::{self, Proxy};
 use local_cloud::ssm::Ssm;
@@ -30,8 +31,10 @@ async fn endpoint(upstream: &str) -> String {
         unified_cgroup: false,
     };
     let hosts = Hosts::default();
-    let ec2 = Arc::new(Ec2::new(settings, upstream.clone(), hosts.clone()));
-    serve(proxy::router(Proxy { upstream, ec2, ssm: Ssm::new(hosts) })).await
+    let faults = Faults::default();
+    let ec2 = Arc::new(Ec2::new(settings, upstream.clone(), hosts.clone(), faults.clone()));
+    let ssm = Ssm::new(hosts, faults.clone());
+    serve(proxy::router(Proxy { upstream, ec2, ssm, faults })).await
 }
 
 /// Says back what came.
