@@ -51,7 +51,7 @@ fi
 
 cd "$repository"
 check rustfmt cargo fmt --all --check
-check clippy cargo clippy --locked --workspace --all-targets --features pipeline-tests/rehearsal -- -D warnings
+check clippy cargo clippy --locked --workspace --all-targets --features pipeline-tests/rehearsal,local-cloud/hosts -- -D warnings
 check unit-and-tool-tests cargo test --locked --workspace
 check shellcheck check_shell
 check yamllint yamllint --strict .
@@ -64,6 +64,7 @@ check terraform check_terraform
 if [ "$quick" = no ]; then
   check cargo-deny cargo_deny check bans licenses sources
   check_advisories
+  check rehearsal-cloud cargo test --locked -p local-cloud --features hosts --test hosts -- --nocapture
   rehearses=yes
   check rehearsal cargo test --locked -p pipeline-tests --features rehearsal --test rehearsal -- --nocapture
   # The time of each stage and step is worth reading also when all went well.

@@ -1,0 +1,14 @@
+//! The promise that everything else stands on: a host boots, is managed, and goes without a trace.
+
+use crate::cloud::Cloud;
+
+pub(crate) fn scenarios(cloud: &Cloud) {
+    let user_data = "#!/bin/sh\necho from-user-data > /var/lib/proof\n";
+    let id = cloud.launch("skeleton", "bookworm", user_data, &[]);
+    cloud.check("a host comes online", || cloud.online(&id));
+    cloud.check("it ran its user data once cloud-init is done", || {
+        let run = cloud.exec(&id, "cloud-init status --wait >/dev/null; cat /var/lib/proof");
+        assert_eq!(run.stdout, "from-user-data\n", "{run}");
+    });
+    cloud.check("it is terminated", || cloud.terminate(&[&id]));
+}
