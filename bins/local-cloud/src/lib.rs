@@ -8,6 +8,7 @@
 
 pub mod args;
 pub mod commands;
+pub mod coverage;
 pub mod daemon;
 pub mod docker;
 pub mod ec2;

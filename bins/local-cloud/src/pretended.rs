@@ -1,34 +1,28 @@
 //! Operations of services other than EC2 that the emulator would answer although nothing behind the answer is true.
 //!
-//! They are refused by name. A managed service leaves this table when it is made true with a real server, and Auto
-//! Scaling when its launches boot hosts.
+//! They are refused by name; [`crate::coverage`] lists them. A managed service leaves that table when it is made true
+//! with a real server, and Auto Scaling when its launches boot hosts.
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 
+use crate::coverage::{Class, ELSEWHERE, Service};
 use crate::ec2::answers::request_id;
 use crate::xml::Element;
 
-/// Signing name of the service, and the beginnings of its refused operations.
-const REFUSED: [(&str, &[&str]); 5] = [
-    ("autoscaling", &["CreateAutoScalingGroup"]),
-    ("rds", &["CreateDBInstance", "CreateDBCluster", "RestoreDB"]),
-    ("elasticloadbalancing", &["CreateLoadBalancer"]),
-    ("elasticache", &["CreateCacheCluster", "CreateReplicationGroup", "CreateServerlessCache"]),
-    ("ecs", &["RunTask", "StartTask", "CreateService"]),
-];
-
 /// Whether operations of a service have to be looked at.
 pub fn guards(service: &str) -> bool {
-    REFUSED.iter().any(|(guarded, _)| *guarded == service)
+    service_of(service).is_some()
 }
 
 /// Whether an operation is refused.
 pub fn refuses(service: &str, operation: &str) -> bool {
-    REFUSED.iter().any(|(guarded, operations)| {
-        *guarded == service && operations.iter().any(|start| operation.starts_with(start))
-    })
+    service_of(service).is_some_and(|service| service.class(operation) == Class::Refused)
+}
+
+fn service_of(name: &str) -> Option<&'static Service> {
+    ELSEWHERE.iter().find(|service| service.name == name)
 }
 
 /// Amazon MQ has paths instead of operations: `POST /v1/brokers` makes a broker.

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use futures_util::TryStreamExt as _;
 use serde_json::json;
 
+use crate::coverage::{self, Class};
 use crate::ec2::answers::{Refusal, request_id};
 use crate::ec2::{self, Ec2};
 use crate::faults::Faults;
@@ -86,10 +87,10 @@ impl Proxy {
         if let Some(operation) = target.and_then(operation::from_target)
             && let Some(reply) = self.ssm.handle(operation, &body).await
         {
-            return json_reply(reply.status, &reply.body);
+            return coverage::mark(json_reply(reply.status, &reply.body), Class::True);
         }
         match self.upstream.fetch(parts.method, &parts.uri, &parts.headers, body).await {
-            Ok(answer) => answer.into_response(),
+            Ok(answer) => coverage::mark(answer.into_response(), Class::Answered),
             Err(error) => unreachable(&parts.headers, &error),
         }
     }
@@ -110,7 +111,7 @@ impl Proxy {
             return refuse(&format!("{service} {operation}"), target.is_some());
         }
         match self.upstream.fetch(parts.method, &parts.uri, &parts.headers, body).await {
-            Ok(answer) => answer.into_response(),
+            Ok(answer) => coverage::mark(answer.into_response(), Class::Answered),
             Err(error) => unreachable(&parts.headers, &error),
         }
     }
@@ -120,7 +121,7 @@ impl Proxy {
         let body =
             reqwest::Body::wrap_stream(body.into_data_stream().map_err(std::io::Error::other));
         match self.upstream.stream(parts.method, &parts.uri, &parts.headers, body).await {
-            Ok(response) => response,
+            Ok(response) => coverage::mark(response, Class::Answered),
             Err(error) => unreachable(&parts.headers, &error),
         }
     }
@@ -128,7 +129,7 @@ impl Proxy {
 
 fn refuse(what: &str, json_protocol: bool) -> Response<Body> {
     log::line(format_args!("refused: {what}"));
-    pretended::refusal(what, json_protocol)
+    coverage::mark(pretended::refusal(what, json_protocol), Class::Refused)
 }
 
 fn json_reply(status: u16, body: &serde_json::Value) -> Response<Body> {

@@ -208,43 +208,45 @@ fn state_element(name: &str, state: HostState) -> Element {
 }
 
 /// Operations that moto would answer although nothing behind the answer would be true. (The API reference names them.)
+pub const REFUSED: [&str; 33] = [
+    "AcceptTransitGatewayVpcAttachment",
+    "AcceptVpcPeeringConnection",
+    "AssignIpv6Addresses",
+    "AssignPrivateIpAddresses",
+    "AttachNetworkInterface",
+    "AttachVpnGateway",
+    "CopyImage",
+    "CreateCarrierGateway",
+    "CreateCustomerGateway",
+    "CreateFleet",
+    "CreateImage",
+    "CreateTransitGateway",
+    "CreateTransitGatewayPeeringAttachment",
+    "CreateTransitGatewayRoute",
+    "CreateTransitGatewayVpcAttachment",
+    "CreateVpcPeeringConnection",
+    "CreateVpnConnection",
+    "CreateVpnGateway",
+    "DetachNetworkInterface",
+    "ImportImage",
+    "ImportSnapshot",
+    "RegisterImage",
+    "ReplaceIamInstanceProfileAssociation",
+    "RequestSpotFleet",
+    "RequestSpotInstances",
+    "ResetInstanceAttribute",
+    "RunScheduledInstances",
+    "SendDiagnosticInterrupt",
+    "StartNetworkInsightsAnalysis",
+    "UnassignIpv6Addresses",
+    "UnassignPrivateIpAddresses",
+    "EnableSerialConsoleAccess",
+    "CreateReplaceRootVolumeTask",
+];
+
+/// What of a request would be pretended: the operation, or a parameter of one that is else made true.
 pub fn pretended(operation: &str, form: &Form) -> Option<String> {
-    const OPERATIONS: [&str; 33] = [
-        "AcceptTransitGatewayVpcAttachment",
-        "AcceptVpcPeeringConnection",
-        "AssignIpv6Addresses",
-        "AssignPrivateIpAddresses",
-        "AttachNetworkInterface",
-        "AttachVpnGateway",
-        "CopyImage",
-        "CreateCarrierGateway",
-        "CreateCustomerGateway",
-        "CreateFleet",
-        "CreateImage",
-        "CreateTransitGateway",
-        "CreateTransitGatewayPeeringAttachment",
-        "CreateTransitGatewayRoute",
-        "CreateTransitGatewayVpcAttachment",
-        "CreateVpcPeeringConnection",
-        "CreateVpnConnection",
-        "CreateVpnGateway",
-        "DetachNetworkInterface",
-        "ImportImage",
-        "ImportSnapshot",
-        "RegisterImage",
-        "ReplaceIamInstanceProfileAssociation",
-        "RequestSpotFleet",
-        "RequestSpotInstances",
-        "ResetInstanceAttribute",
-        "RunScheduledInstances",
-        "SendDiagnosticInterrupt",
-        "StartNetworkInsightsAnalysis",
-        "UnassignIpv6Addresses",
-        "UnassignPrivateIpAddresses",
-        "EnableSerialConsoleAccess",
-        "CreateReplaceRootVolumeTask",
-    ];
-    if OPERATIONS.contains(&operation) {
+    if REFUSED.contains(&operation) {
         return Some(operation.to_owned());
     }
     match operation {

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use self::answers::Refusal;
 use self::machine::{Machine, Seen};
 use self::roles::Roles;
+use crate::coverage::{self, Class};
 use crate::docker::Docker;
 use crate::edge::Edge;
 use crate::faults::Faults;
@@ -140,7 +141,7 @@ impl Ec2 {
         let operation = request.form.get("Action").unwrap_or_default().to_owned();
         if let Some(what) = answers::pretended(&operation, &request.form) {
             log::line(format_args!("refused: {what}"));
-            return Refusal::not_implemented(&what).response();
+            return coverage::mark(Refusal::not_implemented(&what).response(), Class::Refused);
         }
         let outcome = match operation.as_str() {
             "RunInstances" => self.run_instances(request).await,
@@ -162,12 +163,16 @@ impl Ec2 {
             | "ModifyInstanceAttribute"
             | "ModifyNetworkInterfaceAttribute"
             | "ModifyInstanceMetadataOptions" => self.pass_and_refresh(request).await,
-            _ => self.pass(request).await.map(Answer::into_response),
+            _ => {
+                let answer = self.pass(request).await;
+                answer.map(|answer| coverage::mark(answer.into_response(), Class::Answered))
+            }
         };
-        outcome.unwrap_or_else(|refusal| {
+        let response = outcome.unwrap_or_else(|refusal| {
             log::line(format_args!("{operation}: {}: {}", refusal.code, refusal.message));
             refusal.response()
-        })
+        });
+        coverage::mark(response, Class::True)
     }
 
     pub(crate) async fn pass(&self, request: Request) -> Result<Answer, Refusal> {

@@ -39,7 +39,7 @@ use crate::faults::Faults;
 use crate::hosts::{HostState, Hosts};
 
 /// What passes on to the emulator: records that are kept there as on AWS and make nothing happen on a host.
-const PASSED: [&str; 22] = [
+pub const PASSED: [&str; 22] = [
     "PutParameter",
     "GetParameter",
     "GetParameters",

@@ -1,6 +1,7 @@
 //! The tool as a person meets it: bad input, and a rehearsal cloud that does not run. What needs root and Docker is
 //! proven by the rehearsal itself, in the workspace's `tests/`.
 
+mod coverage;
 mod proxy;
 
 use deploy_testkit::{Outcome, Tool};

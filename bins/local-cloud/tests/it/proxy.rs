@@ -14,7 +14,7 @@ use local_cloud::ssm::Ssm;
 use local_cloud::upstream::Upstream;
 use tokio::net::TcpListener;
 
-async fn serve(router: Router) -> String {
+pub(crate) async fn serve(router: Router) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("address");
     tokio::spawn(async move { axum::serve(listener, router).await });
@@ -22,7 +22,7 @@ async fn serve(router: Router) -> String {
 }
 
 /// The endpoint before `upstream`.
-async fn endpoint(upstream: &str) -> String {
+pub(crate) async fn endpoint(upstream: &str) -> String {
     let upstream = Upstream::new(upstream).expect("client");
     let settings = Settings {
         project: "test".into(),
@@ -48,7 +48,7 @@ async fn echo() -> String {
     .await
 }
 
-fn authorization(service: &str, region: &str) -> String {
+pub(crate) fn authorization(service: &str, region: &str) -> String {
     format!(
         "AWS4-HMAC-SHA256 Credential=k/20260101/{region}/{service}/aws4_request, SignedHeaders=host, Signature=0"
     )

@@ -1,0 +1,136 @@
+//! What the list of operations says, compared with what the endpoint does.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use axum::Router;
+use axum::http::StatusCode;
+use local_cloud::coverage::{HEADER, MADE_TRUE, services};
+
+use crate::proxy::{authorization, endpoint, serve};
+
+/// An emulator that refuses everything, so that nothing is made.
+async fn refusing() -> String {
+    let error = "<Response><Errors><Error><Code>Double</Code><Message>no</Message></Error></Errors></Response>";
+    serve(Router::new().fallback(move || async move { (StatusCode::BAD_REQUEST, error) })).await
+}
+
+async fn mark_of(
+    client: &reqwest::Client,
+    endpoint: &str,
+    service: &str,
+    operation: &str,
+) -> String {
+    let request =
+        client.post(endpoint).header("authorization", authorization(service, "us-east-1"));
+    let request = match service {
+        "ssm" => request.header("x-amz-target", format!("AmazonSSM.{operation}")).body("{}"),
+        "ecs" => request
+            .header("x-amz-target", format!("AmazonEC2ContainerServiceV20141113.{operation}"))
+            .body("{}"),
+        _ => request.body(format!("Action={operation}")),
+    };
+    let answer = request.send().await.expect("an answer");
+    let mark = answer.headers().get(HEADER).and_then(|value| value.to_str().ok());
+    mark.unwrap_or("none").to_owned()
+}
+
+#[tokio::test]
+async fn every_listed_operation_is_what_the_list_says() {
+    let (client, endpoint) = (reqwest::Client::new(), endpoint(&refusing().await).await);
+    for service in services().filter(|service| service.name != "mq") {
+        let listed = service.made_true.iter().map(|operation| operation.name);
+        for operation in
+            listed.chain(service.answered.iter().copied()).chain(service.refused.iter().copied())
+        {
+            let mark = mark_of(&client, &endpoint, service.name, operation).await;
+            assert_eq!(mark, service.class(operation).name(), "{} {operation}", service.name);
+        }
+    }
+}
+
+/// The other direction: what the sources name and treat in a way of its own is in the list.
+#[tokio::test]
+async fn every_operation_that_the_sources_name_is_listed() {
+    let (client, endpoint) = (reqwest::Client::new(), endpoint(&refusing().await).await);
+    for service in MADE_TRUE {
+        let name = service.name;
+        let names = names_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(name));
+        assert!(names.len() > 10, "{name}: {names:?}");
+        for operation in names {
+            let mark = mark_of(&client, &endpoint, name, &operation).await;
+            assert_eq!(
+                mark,
+                service.class(&operation).name(),
+                "{name} {operation} is not in the list of src/coverage.rs"
+            );
+        }
+    }
+}
+
+/// String literals that look like operations: a verb and a noun in camel case.
+fn names_in(folder: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut look: Vec<PathBuf> = vec![folder.to_owned()];
+    while let Some(path) = look.pop() {
+        if path.is_dir() {
+            look.extend(std::fs::read_dir(&path).expect("sources").flatten().map(|e| e.path()));
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("a source");
+        found.extend(text.split('"').filter(|word| is_operation(word)).map(str::to_owned));
+    }
+    found
+}
+
+fn is_operation(word: &str) -> bool {
+    const VERBS: &[&str] = &[
+        "Accept",
+        "Allocate",
+        "Assign",
+        "Associate",
+        "Attach",
+        "Authorize",
+        "Cancel",
+        "Copy",
+        "Create",
+        "Delete",
+        "Deregister",
+        "Describe",
+        "Detach",
+        "Disable",
+        "Disassociate",
+        "Enable",
+        "Get",
+        "Import",
+        "Label",
+        "List",
+        "Modify",
+        "Monitor",
+        "Put",
+        "Reboot",
+        "Register",
+        "Release",
+        "Remove",
+        "Replace",
+        "Request",
+        "Reset",
+        "Resume",
+        "Revoke",
+        "Run",
+        "Send",
+        "Set",
+        "Start",
+        "Stop",
+        "Terminate",
+        "Unassign",
+        "Unlabel",
+        "Unmonitor",
+        "Update",
+    ];
+    let upper = |c: char| c.is_ascii_uppercase();
+    word.chars().all(|c| c.is_ascii_alphanumeric())
+        && VERBS
+            .iter()
+            .any(|verb| word.strip_prefix(verb).is_some_and(|noun| noun.starts_with(upper)))
+}
