@@ -114,10 +114,7 @@ impl Args {
                 self.urls.iter().map(|url| Target { host: None, url: url.clone() }).collect();
             return Ok(Plan { targets, project: None, environment: None });
         };
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| Error::Read { path: path.clone(), source })?;
-        let inventory = Inventory::parse(&text)
-            .map_err(|source| Error::Inventory { path: path.clone(), source })?;
+        let inventory = Inventory::load(path)?;
         Ok(Plan {
             targets: self.hosts(&inventory, path)?,
             project: inventory.project().map(str::to_owned),
@@ -135,14 +132,7 @@ impl Args {
     }
 
     fn hosts(&self, inventory: &Inventory, path: &Path) -> Result<Vec<Target>, Error> {
-        let limit = self.limit.as_deref();
-        let selected = inventory.select(limit).map_err(|source| Error::Limit { source })?;
-        if selected.is_empty() {
-            return Err(Error::NoHosts {
-                path: path.to_owned(),
-                limit: limit.unwrap_or("all").to_owned(),
-            });
-        }
+        let selected = inventory.require(self.limit.as_deref(), path)?;
         selected.into_iter().map(|host| self.host(host)).collect()
     }
 

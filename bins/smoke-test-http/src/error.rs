@@ -7,36 +7,9 @@ use std::path::PathBuf;
 /// Why nothing was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file that was named cannot be read.
-    #[error("cannot read `{}`", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file is no inventory.
-    #[error("`{}` is no usable inventory", path.display())]
-    Inventory {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: deploy_inventory::ParseError,
-    },
-    /// `--limit` cannot be used.
-    #[error("cannot use `--limit`")]
-    Limit {
-        /// Why.
-        source: deploy_inventory::PatternError,
-    },
-    /// No host of the inventory matches.
-    #[error("no host in `{}` matches `{limit}`", path.display())]
-    NoHosts {
-        /// The inventory.
-        path: PathBuf,
-        /// The pattern.
-        limit: String,
-    },
+    /// The inventory, or `--limit`, cannot be used.
+    #[error(transparent)]
+    Inventory(#[from] deploy_inventory::LoadError),
     /// A selected host cannot be reached from outside.
     #[error("host `{host}` has no public address in the inventory")]
     NoPublicIp {
@@ -80,7 +53,7 @@ pub enum Error {
 impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
-            Self::NoHosts { .. } => Exit::Empty,
+            Self::Inventory(error) => error.exit(),
             Self::Client { .. } => Exit::Internal,
             _ => Exit::Usage,
         }
@@ -88,6 +61,7 @@ impl Failure for Error {
 
     fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::Inventory(error) => return error.hint(),
             Self::NoPublicIp { .. } => {
                 "leave the host out with `--limit`, or give it a public address"
             }

@@ -182,7 +182,7 @@ impl Args {
         let credentials = self.credentials()?;
         let (targets, inventory) = match &self.inventory {
             Some(path) => {
-                let inventory = self.read_inventory(path)?;
+                let inventory = Inventory::load(path)?;
                 (self.hosts(&inventory, path)?, Some(inventory))
             }
             None => (self.target.iter().map(|target| self.target_from_uri(target)).collect(), None),
@@ -210,19 +210,8 @@ impl Args {
         Target { name: uri.authority(), uri, transport, domain }
     }
 
-    fn read_inventory(&self, path: &PathBuf) -> Result<Inventory, Error> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| Error::Read { path: path.clone(), source })?;
-        Inventory::parse(&text).map_err(|source| Error::Inventory { path: path.clone(), source })
-    }
-
     fn hosts(&self, inventory: &Inventory, path: &Path) -> Result<Vec<Target>, Error> {
-        let limit = self.limit.as_deref();
-        let selected = inventory.select(limit).map_err(|source| Error::Limit { source })?;
-        if selected.is_empty() {
-            let limit = limit.unwrap_or("all").to_owned();
-            return Err(Error::NoHosts { path: path.to_owned(), limit });
-        }
+        let selected = inventory.require(self.limit.as_deref(), path)?;
         selected.into_iter().map(|host| self.target_from_host(inventory, host)).collect()
     }
 

@@ -15,28 +15,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The file is no inventory.
-    #[error("`{}` is no usable inventory", path.display())]
-    Inventory {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: deploy_inventory::ParseError,
-    },
-    /// `--limit` cannot be used.
-    #[error("cannot use `--limit`")]
-    Limit {
-        /// Why.
-        source: deploy_inventory::PatternError,
-    },
-    /// No host of the inventory matches.
-    #[error("no host in `{}` matches `{limit}`", path.display())]
-    NoHosts {
-        /// The inventory.
-        path: PathBuf,
-        /// The pattern.
-        limit: String,
-    },
+    /// The inventory, or `--limit`, cannot be used.
+    #[error(transparent)]
+    Inventory(#[from] deploy_inventory::LoadError),
     /// A selected host cannot be reached from outside.
     #[error("host `{host}` has no public address in the inventory")]
     NoPublicIp {
@@ -92,13 +73,14 @@ pub enum Error {
 impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
-            Self::NoHosts { .. } => Exit::Empty,
+            Self::Inventory(error) => error.exit(),
             _ => Exit::Usage,
         }
     }
 
     fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::Inventory(error) => return error.hint(),
             Self::NoPasswordSource { .. } => {
                 "name a variable with `--password-env`, or a file with `--password-file`"
             }

@@ -23,25 +23,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The inventory is not one.
-    #[error("`{}` is not an inventory", path.display())]
-    Inventory {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: deploy_inventory::ParseError,
-    },
-    /// `--limit` is malformed or names nothing.
-    #[error("bad `--limit`")]
-    Limit(#[from] deploy_inventory::PatternError),
-    /// No host is left.
-    #[error("no host in `{}` matches `{pattern}`", path.display())]
-    NoHosts {
-        /// The inventory.
-        path: PathBuf,
-        /// The pattern, or `all`.
-        pattern: String,
-    },
+    /// The inventory, or `--limit`, cannot be used.
+    #[error(transparent)]
+    Inventory(#[from] deploy_inventory::LoadError),
     /// A host cannot be addressed.
     #[error("no instance ID in `{}` for {}", path.display(), hosts.join(", "))]
     NoInstanceId {
@@ -166,7 +150,7 @@ pub enum Error {
 impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
-            Self::NoHosts { .. } => Exit::Empty,
+            Self::Inventory(error) => error.exit(),
             Self::Offline { .. } => Exit::Unavailable,
             Self::Aws(error) => error.exit(),
             _ => Exit::Usage,
@@ -175,9 +159,7 @@ impl Failure for Error {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Inventory { .. } => {
-                Some("write it with `tf-to-inventory --output FILE`".to_owned())
-            }
+            Self::Inventory(error) => error.hint(),
             Self::NoInstanceId { .. } => Some(
                 "apply the environment, write the inventory again, or leave these hosts out with `--limit`"
                     .to_owned(),

@@ -58,9 +58,7 @@ impl Plan {
         if args.timeout < Duration::from_secs(1) || args.timeout > limit {
             return Err(Error::TimeoutRange { limit: limit.as_secs() });
         }
-        let text = read(&args.inventory)?;
-        let inventory = Inventory::parse(&text)
-            .map_err(|source| Error::Inventory { path: args.inventory.clone(), source })?;
+        let (inventory, text) = Inventory::load_with_text(&args.inventory)?;
         let environment = ctx.environment().or_else(|| inventory.environment()).map(str::to_owned);
         if !args.ansible_dir.is_dir() {
             return Err(Error::NoAnsibleDir { path: args.ansible_dir.clone() });
@@ -164,21 +162,13 @@ impl Plan {
     }
 }
 
-fn read(path: &Path) -> Result<String, Error> {
-    std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })
-}
-
 /// The selected hosts in the inventory's order, and their region.
 fn select(
     args: &Args,
     inventory: &Inventory,
     items: &bundle::Items,
 ) -> Result<(Vec<PlannedHost>, Option<String>), Error> {
-    let selected = inventory.select(args.limit.as_deref())?;
-    if selected.is_empty() {
-        let pattern = args.limit.clone().unwrap_or_else(|| "all".to_owned());
-        return Err(Error::NoHosts { path: args.inventory.clone(), pattern });
-    }
+    let selected = inventory.require(args.limit.as_deref(), &args.inventory)?;
     let nameless: Vec<String> = selected
         .iter()
         .filter(|host| host.instance_id.as_deref().is_none_or(|id| !is_instance_id(id)))

@@ -6,33 +6,9 @@ use std::path::PathBuf;
 /// Why a wait ended before its hosts could be judged.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The inventory cannot be read.
-    #[error("cannot read the inventory `{}`", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The inventory is none.
-    #[error("`{}` cannot be used", path.display())]
-    Inventory {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: deploy_inventory::ParseError,
-    },
-    /// `--limit` is malformed or names nothing.
-    #[error("bad `--limit`")]
-    Limit(#[from] deploy_inventory::PatternError),
-    /// No host is left.
-    #[error("no host in `{}` matches `{pattern}`", path.display())]
-    NoHosts {
-        /// The file.
-        path: PathBuf,
-        /// The pattern, or `all`.
-        pattern: String,
-    },
+    /// The inventory, or `--limit`, cannot be used.
+    #[error(transparent)]
+    Inventory(#[from] deploy_inventory::LoadError),
     /// Hosts that cannot be waited for, all of them.
     #[error("the inventory `{}` cannot be waited for: {}", path.display(), problems.join("; "))]
     Hosts {
@@ -57,22 +33,16 @@ pub enum Error {
 impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
-            Self::NoHosts { .. } => Exit::Empty,
+            Self::Inventory(error) => error.exit(),
             Self::Aws(error) => error.exit(),
-            Self::Read { .. }
-            | Self::Inventory { .. }
-            | Self::Limit(_)
-            | Self::Hosts { .. }
-            | Self::Unknown { .. } => Exit::Usage,
+            Self::Hosts { .. } | Self::Unknown { .. } => Exit::Usage,
         }
     }
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-                Some("`tf-to-inventory outputs.json --output inventory.json` writes it".into())
-            }
-            Self::Inventory { .. } | Self::Hosts { .. } => Some(
+            Self::Inventory(error) => error.hint(),
+            Self::Hosts { .. } => Some(
                 "write it again: `terraform output -json > outputs.json`, then `tf-to-inventory`"
                     .into(),
             ),
@@ -82,7 +52,6 @@ impl Failure for Error {
                     .into(),
             ),
             Self::Aws(error) => error.hint(),
-            Self::Read { .. } | Self::Limit(_) | Self::NoHosts { .. } => None,
         }
     }
 }

@@ -19,15 +19,8 @@ pub(crate) struct Targets {
 
 pub(crate) fn read(args: &Args) -> Result<Targets, Error> {
     let path = &args.inventory;
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| Error::Read { path: path.clone(), source })?;
-    let inventory = Inventory::parse(&text)
-        .map_err(|source| Error::Inventory { path: path.clone(), source })?;
-    let hosts = inventory.select(args.limit.as_deref())?;
-    if hosts.is_empty() {
-        let pattern = args.limit.clone().unwrap_or_else(|| "all".to_owned());
-        return Err(Error::NoHosts { path: path.clone(), pattern });
-    }
+    let inventory = Inventory::load(path)?;
+    let hosts = inventory.require(args.limit.as_deref(), path)?;
     let problems = problems(&hosts, args.common.region.is_some());
     if !problems.is_empty() {
         return Err(Error::Hosts { path: path.clone(), problems });

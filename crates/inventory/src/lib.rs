@@ -1,11 +1,13 @@
 //! The inventory that the tools hand to each other: an Ansible inventory file in JSON.
 //!
 //! `tf-to-inventory` writes it, every other tool reads it. The file is what Ansible's own `yaml` inventory plugin reads
-//! (groups as maps, hosts as maps). No I/O here: text in, hosts out.
+//! (groups as maps, hosts as maps). Only [`Inventory::load`] touches a file.
 
+mod load;
 mod parse;
 mod pattern;
 
+pub use load::LoadError;
 pub use parse::ParseError;
 pub use pattern::PatternError;
 
@@ -62,7 +64,7 @@ impl Inventory {
         Self { hosts, all_vars, group_vars }
     }
 
-    /// Reads an inventory file.
+    /// Reads the text of an inventory file.
     ///
     /// # Errors
     /// [`ParseError`] when it is not JSON, not an inventory, or names a group that contains itself.

@@ -295,7 +295,7 @@ fn bad_input_is_one_clear_error_before_any_request() {
     check(&["http://host/", "--expect-json", "status"], 2, "expected KEY=VALUE");
     check(&["http://host/", "--limit", "web"], 2, "cannot be used with");
     check(&["http://host/", "--wait", "soon"], 2, "expected a duration");
-    check(&["--inventory", "missing.json"], 2, "cannot read `missing.json`");
+    check(&["--inventory", "missing.json"], 2, "cannot read the inventory `missing.json`");
     check(&["--inventory", "inventory.json", "--path", "health"], 2, "begins with `/`");
     check(
         &["--inventory", "inventory.json", "--scheme", "gopher"],
@@ -308,7 +308,7 @@ fn bad_input_is_one_clear_error_before_any_request() {
         "host `a` has no public address in the inventory\nhint: leave",
     );
     check(&["--inventory", "inventory.json", "--limit", "b"], 2, "the public address `nowhere`");
-    check(&["--inventory", "inventory.json", "--limit", "c"], 2, "cannot use `--limit`");
+    check(&["--inventory", "inventory.json", "--limit", "c"], 2, "bad `--limit`");
     check(
         &["--inventory", "inventory.json", "--limit", "a:!a"],
         3,

@@ -471,7 +471,7 @@ fn bad_input_is_one_clear_error_before_any_packet() {
     );
     check(&with(&["--call", "sip:host"]), 2, "it names nobody to call");
     check(&with(&["--wait", "soon"]), 2, "expected a duration");
-    check(&["--inventory", "missing.json"], 2, "cannot read `missing.json`");
+    check(&["--inventory", "missing.json"], 2, "cannot read the inventory `missing.json`");
 }
 
 #[test]
@@ -499,7 +499,7 @@ fn an_inventory_that_cannot_be_used_says_which_host_is_wrong() {
         2,
         "`sip_domain` = `a b`",
     );
-    check(serde_json::json!({}), &["--limit", "nothing"], 2, "cannot use `--limit`");
+    check(serde_json::json!({}), &["--limit", "nothing"], 2, "bad `--limit`");
     check(
         serde_json::json!({}),
         &["--limit", "all:!sip-1"],

@@ -50,7 +50,7 @@ fn files_that_are_not_there_are_named() {
     std::fs::remove_file(repository.path().join("ansible/playbooks/site.yml")).unwrap();
     refused(&repository, &[], 2, &["no playbook `playbooks/site.yml`", "looked for it"]);
     std::fs::remove_file(repository.path().join("inventory.json")).unwrap();
-    refused(&repository, &[], 2, &["cannot read `inventory.json`"]);
+    refused(&repository, &[], 2, &["cannot read the inventory `inventory.json`"]);
 }
 
 #[test]

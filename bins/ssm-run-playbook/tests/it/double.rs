@@ -70,6 +70,8 @@ pub(crate) struct Double {
 
 impl Double {
     pub(crate) fn start(faults: &[Fault]) -> Self {
+        // Here and not first where a command runs: a panic there would leave the tool without an answer.
+        drop(search_path());
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.unwrap();
