@@ -114,7 +114,7 @@ impl Args {
                 self.urls.iter().map(|url| Target { host: None, url: url.clone() }).collect();
             return Ok(Plan { targets, project: None, environment: None });
         };
-        let inventory = Inventory::load(path)?;
+        let (inventory, _) = deploy_cli::load_inventory(path)?;
         Ok(Plan {
             targets: self.hosts(&inventory, path)?,
             project: inventory.project().map(str::to_owned),
@@ -132,7 +132,7 @@ impl Args {
     }
 
     fn hosts(&self, inventory: &Inventory, path: &Path) -> Result<Vec<Target>, Error> {
-        let selected = inventory.require(self.limit.as_deref(), path)?;
+        let selected = deploy_cli::require_hosts(inventory, self.limit.as_deref(), path)?;
         selected.into_iter().map(|host| self.host(host)).collect()
     }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 pub enum Error {
     /// The inventory, or `--limit`, cannot be used.
     #[error(transparent)]
-    Inventory(#[from] deploy_inventory::LoadError),
+    Inventory(#[from] deploy_cli::InventoryError),
     /// A selected host cannot be reached from outside.
     #[error("host `{host}` has no public address in the inventory")]
     NoPublicIp {

@@ -182,7 +182,7 @@ impl Args {
         let credentials = self.credentials()?;
         let (targets, inventory) = match &self.inventory {
             Some(path) => {
-                let inventory = Inventory::load(path)?;
+                let (inventory, _) = deploy_cli::load_inventory(path)?;
                 (self.hosts(&inventory, path)?, Some(inventory))
             }
             None => (self.target.iter().map(|target| self.target_from_uri(target)).collect(), None),
@@ -211,7 +211,7 @@ impl Args {
     }
 
     fn hosts(&self, inventory: &Inventory, path: &Path) -> Result<Vec<Target>, Error> {
-        let selected = inventory.require(self.limit.as_deref(), path)?;
+        let selected = deploy_cli::require_hosts(inventory, self.limit.as_deref(), path)?;
         selected.into_iter().map(|host| self.target_from_host(inventory, host)).collect()
     }
 

@@ -25,7 +25,7 @@ pub enum Error {
     },
     /// The inventory, or `--limit`, cannot be used.
     #[error(transparent)]
-    Inventory(#[from] deploy_inventory::LoadError),
+    Inventory(#[from] deploy_cli::InventoryError),
     /// A host cannot be addressed.
     #[error("no instance ID in `{}` for {}", path.display(), hosts.join(", "))]
     NoInstanceId {

@@ -58,7 +58,7 @@ impl Plan {
         if args.timeout < Duration::from_secs(1) || args.timeout > limit {
             return Err(Error::TimeoutRange { limit: limit.as_secs() });
         }
-        let (inventory, text) = Inventory::load_with_text(&args.inventory)?;
+        let (inventory, text) = deploy_cli::load_inventory(&args.inventory)?;
         let environment = ctx.environment().or_else(|| inventory.environment()).map(str::to_owned);
         if !args.ansible_dir.is_dir() {
             return Err(Error::NoAnsibleDir { path: args.ansible_dir.clone() });
@@ -168,7 +168,7 @@ fn select(
     inventory: &Inventory,
     items: &bundle::Items,
 ) -> Result<(Vec<PlannedHost>, Option<String>), Error> {
-    let selected = inventory.require(args.limit.as_deref(), &args.inventory)?;
+    let selected = deploy_cli::require_hosts(inventory, args.limit.as_deref(), &args.inventory)?;
     let nameless: Vec<String> = selected
         .iter()
         .filter(|host| host.instance_id.as_deref().is_none_or(|id| !is_instance_id(id)))

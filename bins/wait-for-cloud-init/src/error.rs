@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub enum Error {
     /// The inventory, or `--limit`, cannot be used.
     #[error(transparent)]
-    Inventory(#[from] deploy_inventory::LoadError),
+    Inventory(#[from] deploy_cli::InventoryError),
     /// Hosts that cannot be waited for, all of them.
     #[error("the inventory `{}` cannot be waited for: {}", path.display(), problems.join("; "))]
     Hosts {

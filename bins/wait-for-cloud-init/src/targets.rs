@@ -2,7 +2,7 @@
 
 use crate::host::HostWait;
 use crate::{Args, Error};
-use deploy_inventory::{Host, Inventory};
+use deploy_inventory::Host;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One run asks for at most so many instances.
@@ -19,8 +19,8 @@ pub(crate) struct Targets {
 
 pub(crate) fn read(args: &Args) -> Result<Targets, Error> {
     let path = &args.inventory;
-    let inventory = Inventory::load(path)?;
-    let hosts = inventory.require(args.limit.as_deref(), path)?;
+    let (inventory, _) = deploy_cli::load_inventory(path)?;
+    let hosts = deploy_cli::require_hosts(&inventory, args.limit.as_deref(), path)?;
     let problems = problems(&hosts, args.common.region.is_some());
     if !problems.is_empty() {
         return Err(Error::Hosts { path: path.clone(), problems });

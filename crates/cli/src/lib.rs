@@ -6,12 +6,14 @@
 mod args;
 mod context;
 mod exit;
+mod hosts;
 mod progress;
 mod signal;
 
 pub use args::{CommonArgs, Format, parse, parse_duration};
 pub use context::{Context, Done, Tool};
 pub use exit::{Exit, Failure};
+pub use hosts::{InventoryError, load_inventory, require_hosts};
 pub use progress::{Group, Progress};
 
 pub use deploy_actions as actions;

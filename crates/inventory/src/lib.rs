@@ -1,13 +1,11 @@
 //! The inventory that the tools hand to each other: an Ansible inventory file in JSON.
 //!
 //! `tf-to-inventory` writes it, every other tool reads it. The file is what Ansible's own `yaml` inventory plugin reads
-//! (groups as maps, hosts as maps). Only [`Inventory::load`] touches a file.
+//! (groups as maps, hosts as maps). No I/O here: text in, hosts out.
 
-mod load;
 mod parse;
 mod pattern;
 
-pub use load::LoadError;
 pub use parse::ParseError;
 pub use pattern::PatternError;
 

@@ -1,13 +1,13 @@
 //! From a file and an Ansible pattern to the hosts of a run: what `--inventory` and `--limit` mean in every tool.
 
-use crate::{Host, Inventory, ParseError, PatternError};
-use deploy_cli::{Exit, Failure};
+use crate::{Exit, Failure};
+use deploy_inventory::{Host, Inventory, ParseError, PatternError};
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// Why a run has no hosts.
 #[derive(Debug, thiserror::Error)]
-pub enum LoadError {
+pub enum InventoryError {
     /// The file cannot be read.
     #[error("cannot read the inventory `{}`", path.display())]
     Read {
@@ -37,42 +37,36 @@ pub enum LoadError {
     },
 }
 
-impl Inventory {
-    /// Reads an inventory file.
-    ///
-    /// # Errors
-    /// [`LoadError::Read`] and [`LoadError::Parse`], with the path.
-    pub fn load(path: &Path) -> Result<Self, LoadError> {
-        Self::load_with_text(path).map(|(inventory, _)| inventory)
-    }
-
-    /// Like [`Inventory::load`], with the file's text as it stands, for handing it on unchanged.
-    ///
-    /// # Errors
-    /// Those of [`Inventory::load`].
-    pub fn load_with_text(path: &Path) -> Result<(Self, String), LoadError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
-        let inventory = Self::parse(&text)
-            .map_err(|source| LoadError::Parse { path: path.to_owned(), source })?;
-        Ok((inventory, text))
-    }
-
-    /// The hosts that a pattern names, in the file's order and at least one; `path` names the file in the error.
-    ///
-    /// # Errors
-    /// [`LoadError::Limit`] and [`LoadError::NoHosts`].
-    pub fn require(&self, pattern: Option<&str>, path: &Path) -> Result<Vec<&Host>, LoadError> {
-        let hosts = self.select(pattern).map_err(LoadError::Limit)?;
-        if hosts.is_empty() {
-            let pattern = pattern.unwrap_or("all").to_owned();
-            return Err(LoadError::NoHosts { path: path.to_owned(), pattern });
-        }
-        Ok(hosts)
-    }
+/// Reads an inventory file; gives it with its text as it stands, for handing it on unchanged.
+///
+/// # Errors
+/// [`InventoryError::Read`] and [`InventoryError::Parse`], with the path.
+pub fn load_inventory(path: &Path) -> Result<(Inventory, String), InventoryError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| InventoryError::Read { path: path.to_owned(), source })?;
+    let inventory = Inventory::parse(&text)
+        .map_err(|source| InventoryError::Parse { path: path.to_owned(), source })?;
+    Ok((inventory, text))
 }
 
-impl Failure for LoadError {
+/// The hosts that a pattern names, in the file's order and at least one; `path` names the file in the error.
+///
+/// # Errors
+/// [`InventoryError::Limit`] and [`InventoryError::NoHosts`].
+pub fn require_hosts<'a>(
+    inventory: &'a Inventory,
+    pattern: Option<&str>,
+    path: &Path,
+) -> Result<Vec<&'a Host>, InventoryError> {
+    let hosts = inventory.select(pattern).map_err(InventoryError::Limit)?;
+    if hosts.is_empty() {
+        let pattern = pattern.unwrap_or("all").to_owned();
+        return Err(InventoryError::NoHosts { path: path.to_owned(), pattern });
+    }
+    Ok(hosts)
+}
+
+impl Failure for InventoryError {
     fn exit(&self) -> Exit {
         match self {
             Self::NoHosts { .. } => Exit::Empty,
