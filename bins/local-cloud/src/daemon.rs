@@ -29,6 +29,8 @@ use crate::upstream::Upstream;
 use crate::{imds, log};
 
 const MOTO_START: &str = include_str!("../upstream/serve.py");
+/// Beside it, so that Python finds it.
+const MOTO_CORRECTIONS: &str = include_str!("../upstream/moto_corrections.py");
 /// How long the emulator may take until it answers.
 const UPSTREAM_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -154,6 +156,7 @@ fn start_moto(python: &Path, place: &Place) -> Result<(Child, String), Error> {
         })
     };
     let script = write("moto-serve.py", MOTO_START)?;
+    write("moto_corrections.py", MOTO_CORRECTIONS)?;
     let amis = write("amis.json", &images::for_moto().to_string())?;
     let log_path = place.upstream_log();
     let log = std::fs::File::create(&log_path).map_err(|source| Error::File {

@@ -1,6 +1,6 @@
 """Starts moto for the rehearsal cloud.
 
-Two things differ from plain `moto_server`: public addresses come from 198.51.100.0/24 (TEST-NET-2, RFC 5737), which
+Its records are put right by `moto_corrections`. Two more things differ from plain `moto_server`: public addresses come from 198.51.100.0/24 (TEST-NET-2, RFC 5737), which
 the rehearsal cloud routes to its hosts, instead of from Amazon's own; and it ends with the process that started it,
 which holds the other end of its stdin.
 """
@@ -11,6 +11,7 @@ import random
 import sys
 import threading
 
+import moto_corrections  # noqa: F401 (importing it puts moto right)
 from moto.ec2.models import elastic_ip_addresses, elastic_network_interfaces
 
 

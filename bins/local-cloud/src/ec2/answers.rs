@@ -81,6 +81,12 @@ fn xml(status: StatusCode, root: &Element) -> Response<Body> {
     response
 }
 
+/// An answer that is made here, with a request id in front.
+pub fn simple(name: &str, mut members: Vec<Element>) -> Response<Body> {
+    members.insert(0, Element::leaf("requestId", &request_id()));
+    xml(StatusCode::OK, &Element::node(name, members).namespace(NAMESPACE))
+}
+
 /// The answer of `GetConsoleOutput`.
 pub fn console_output(instance_id: &str, timestamp: &str, output: &str) -> Response<Body> {
     let root = Element::node(

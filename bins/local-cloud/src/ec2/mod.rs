@@ -4,9 +4,11 @@
 //! faults ([`crate::network`], [`lifecycle`]), managed services with real servers ([`crate::pretended`] lists them).
 
 pub mod answers;
+mod guard;
 pub mod images;
 pub mod lifecycle;
 pub mod machine;
+pub mod nat;
 pub mod roles;
 
 use std::collections::BTreeMap;
@@ -55,6 +57,7 @@ pub struct Ec2 {
     pub(crate) docker: Docker,
     pub(crate) networks: Networks,
     pub(crate) roles: Roles,
+    nat_gateways: nat::NatGateways,
     machines: Mutex<BTreeMap<String, Machine>>,
     edge: OnceLock<Edge>,
     /// One look at the emulator at a time, so that an older one never overwrites a newer one.
@@ -97,6 +100,7 @@ impl Ec2 {
             docker: Docker::new(&settings.project),
             networks: Networks::new(&settings.project),
             roles: Roles::new(upstream.clone(), &settings.region),
+            nat_gateways: nat::NatGateways::default(),
             settings,
             upstream,
             hosts,
@@ -143,6 +147,10 @@ impl Ec2 {
             log::line(format_args!("refused: {what}"));
             return coverage::mark(Refusal::not_implemented(&what).response(), Class::Refused);
         }
+        if let Err(refusal) = self.guard(&operation, &request).await {
+            log::line(format_args!("{operation}: {}: {}", refusal.code, refusal.message));
+            return coverage::mark(refusal.response(), Class::True);
+        }
         let outcome = match operation.as_str() {
             "RunInstances" => self.run_instances(request).await,
             "StartInstances" => self.start_instances(request).await,
@@ -153,6 +161,15 @@ impl Ec2 {
             "DescribeInstances" => self.describe_instances(request).await,
             "DescribeInstanceStatus" => self.describe_status(request).await,
             "DeleteVpc" => self.delete_vpc(request).await,
+            "CreateNatGateway" => self.create_nat_gateway(request).await,
+            "DeleteNatGateway" => self.delete_nat_gateway(request).await,
+            "DescribeNatGateways" => self.describe_nat_gateways(request).await,
+            "DeleteNetworkAcl"
+            | "DeleteNetworkInterface"
+            | "DeleteRouteTable"
+            | "DeleteSecurityGroup"
+            | "DeleteSubnet"
+            | "DetachInternetGateway" => self.pass_and_refresh(request).await,
             "AssociateAddress"
             | "DisassociateAddress"
             | "ReleaseAddress"
@@ -227,16 +244,6 @@ impl Ec2 {
 
     async fn delete_vpc(&self, request: Request) -> Result<Response<Body>, Refusal> {
         let vpc = request.form.get("VpcId").unwrap_or_default().to_owned();
-        let user = self.machines().values().find_map(|machine| {
-            let id = &machine.seen.instance_id;
-            let there = self.state(id).is_some_and(|state| state != HostState::Terminated);
-            (machine.seen.vpc_id == vpc && there).then(|| id.clone())
-        });
-        if let Some(user) = user {
-            let message =
-                format!("The vpc '{vpc}' has dependencies and cannot be deleted: instance {user}");
-            return Err(Refusal::client("DependencyViolation", message));
-        }
         let answer = self.pass(request).await?;
         if answer.status.is_success() {
             self.networks

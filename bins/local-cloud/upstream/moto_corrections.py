@@ -1,0 +1,269 @@
+"""Where moto 5.2.5's records differ from AWS's and tools depend on it.
+
+Only records are put right here. What EC2 refuses is refused before moto is asked (src/ec2/guard.rs); what takes its
+time on AWS takes it there, too (src/ec2/nat.rs).
+"""
+
+import secrets
+from functools import wraps
+
+from moto.core.exceptions import JsonRESTError
+from moto.core.utils import utcnow
+from moto.ec2.models import EC2Backend, elastic_network_interfaces
+from moto.ec2.models.elastic_network_interfaces import NetworkInterface
+from moto.ec2.models.instances import Instance
+from moto.ec2.models.launch_templates import LaunchTemplate
+from moto.iam.exceptions import DeleteConflictException
+from moto.iam.models import IAMBackend
+from moto.kms.exceptions import ValidationException
+from moto.kms.models import KmsBackend
+from moto.secretsmanager.exceptions import InvalidRequestException
+from moto.secretsmanager.models import SecretsManagerBackend
+
+
+def replaces(owner, name):
+    """Puts a function in the place of a method; it gets the method as its first argument."""
+
+    def place(function):
+        method = getattr(owner, name)
+
+        @wraps(method)
+        def corrected(*args, **kwargs):
+            return function(method, *args, **kwargs)
+
+        setattr(owner, name, corrected)
+        return function
+
+    return place
+
+
+# Network interfaces
+
+
+@replaces(Instance, "prep_nics")
+def launched_interfaces_end_with_the_instance(method, self, nic_spec, *args, **kwargs):
+    asked = {int(nic["DeviceIndex"]): dict(nic) for nic in nic_spec}
+    result = method(self, nic_spec, *args, **kwargs)
+    for index, interface in self.nics.items():
+        wish = asked.get(index, {})
+        if not wish.get("NetworkInterfaceId") and wish.get("DeleteOnTermination") is not False:
+            interface.delete_on_termination = True
+    return result
+
+
+@replaces(Instance, "terminate")
+def a_terminated_instance_gives_its_addresses_back(method, self):
+    for address in self.ec2_backend.addresses:
+        if address.instance is self or address.eni in self.nics.values():
+            self.ec2_backend.disassociate_address(address=address.public_ip)
+    return method(self)
+
+
+@replaces(EC2Backend, "delete_network_interface")
+def a_deleted_interface_gives_its_address_back(method, self, eni_id):
+    interface = self.enis.get(eni_id)
+    result = method(self, eni_id)
+    for address in interface.private_ip_addresses:
+        interface.subnet.del_subnet_ip(address["PrivateIpAddress"])
+    return result
+
+
+class ServiceAttachment:
+    """An interface that a service holds, as AWS shows it: attached to something that the account does not see."""
+
+    def __init__(self, interface):
+        self.attach_time = interface.attach_time
+        self.attachment_id = interface.attachment_id
+        self.delete_on_termination = False
+        self.device_index = 1
+        self.network_card_index = 0
+        self.instance_id = None
+        self.instance_owner_id = "amazon-aws"
+        self.status = "attached"
+
+
+def attachment(self):
+    if not self.attachment_id:
+        return None
+    if self.instance is None:
+        return ServiceAttachment(self)
+    return elastic_network_interfaces.Attachment(self)
+
+
+NetworkInterface.attachment = property(attachment)
+
+
+@replaces(NetworkInterface, "get_filter_value")
+def interfaces_know_more_filters(method, self, filter_name, method_name=None):
+    shown = self.attachment
+    values = {
+        "association.allocation-id": lambda: self.association and self.association.get("allocationId"),
+        "association.public-ip": lambda: self.public_ip,
+        "attachment.device-index": lambda: shown and str(shown.device_index),
+        "attachment.instance-owner-id": lambda: shown and shown.instance_owner_id,
+        "attachment.status": lambda: shown and shown.status,
+        "interface-type": lambda: self.interface_type,
+        "mac-address": lambda: self.mac_address,
+        "owner-id": lambda: self.owner_id,
+        "requester-id": lambda: self.requester_id,
+        "requester-managed": lambda: str(self.requester_managed).lower(),
+        "source-dest-check": lambda: str(self.source_dest_check).lower(),
+        "status": lambda: self.status,
+    }
+    if filter_name in values:
+        return values[filter_name]()
+    return method(self, filter_name, method_name)
+
+
+# NAT gateways
+
+
+@replaces(EC2Backend, "create_nat_gateway")
+def the_interface_of_a_nat_gateway_is_its_own(method, self, *args, **kwargs):
+    gateway = method(self, *args, **kwargs)
+    interface = gateway._eni
+    address = interface.subnet.get_available_subnet_ip(interface)
+    gateway.private_ip = interface.private_ip_address = address
+    interface.private_ip_addresses = [{"Primary": True, "PrivateIpAddress": address}]
+    for shown in gateway.address_set:
+        shown["privateIp"] = address
+    interface.description = f"Interface for NAT Gateway {gateway.id}"
+    interface.interface_type = "nat_gateway"
+    interface.requester_managed = True
+    interface.source_dest_check = False
+    interface.status = "in-use"
+    interface.attach_time = utcnow()
+    interface.attachment_id = f"ela-attach-{secrets.token_hex(9)[:17]}"
+    return gateway
+
+
+# What goes with a subnet and a VPC
+
+
+@replaces(EC2Backend, "delete_subnet")
+def a_subnet_takes_its_associations_along(method, self, subnet_id):
+    subnet = method(self, subnet_id)
+    for table in self.route_tables.values():
+        for association, target in list(table._associations.items()):
+            if target == subnet_id:
+                del table._associations[association]
+    for acl in self.network_acls.values():
+        for association in list(acl._associations):
+            if acl._associations[association].subnet_id == subnet_id:
+                del acl._associations[association]
+    return subnet
+
+
+@replaces(EC2Backend, "delete_vpc")
+def a_vpc_takes_its_default_network_acl_along(method, self, vpc_id):
+    vpc = method(self, vpc_id)
+    for acl in list(self.network_acls.values()):
+        if acl.vpc_id == vpc_id:
+            del self.network_acls[acl.id]
+    return vpc
+
+
+# Launch templates: their own tags are no part of what they launch.
+
+
+@replaces(LaunchTemplate, "create_version")
+def tags_of_a_template_are_not_in_its_versions(method, self, data, *args, **kwargs):
+    return method(self, without_own_tags(data), *args, **kwargs)
+
+
+# Tags that are added later show, too: moto keeps those of the creation.
+LaunchTemplate.tags = property(lambda self: self.get_tags(), lambda self, tags: None)
+
+
+def without_own_tags(data):
+    if not data or not data.get("TagSpecifications"):
+        return data
+    kept = [spec for spec in data["TagSpecifications"] if spec.get("ResourceType") != "launch-template"]
+    return {**data, "TagSpecifications": kept}
+
+
+# IAM
+
+
+@replaces(IAMBackend, "delete_policy")
+def a_policy_in_use_stays(method, self, policy_arn):
+    policy = self.get_policy(policy_arn)
+    if policy.attachment_count:
+        raise DeleteConflictException("Cannot delete a policy attached to entities.")
+    if len(policy.versions) > 1:
+        raise DeleteConflictException(
+            "This policy has more than one version. Before you delete a policy, you must delete the policy's "
+            "versions. The default version is deleted with the policy."
+        )
+    return method(self, policy_arn)
+
+
+@replaces(IAMBackend, "delete_user")
+def a_user_with_keys_or_groups_stays(method, self, user_name):
+    user = self.get_user(user_name)
+    if user.access_keys:
+        raise DeleteConflictException("Cannot delete entity, must delete access keys first.")
+    if any(user in group.users for group in self.groups.values()):
+        raise DeleteConflictException("Cannot delete entity, must remove users from group first.")
+    return method(self, user_name)
+
+
+@replaces(IAMBackend, "delete_group")
+def a_group_with_users_stays(method, self, group_name):
+    group = self.groups.get(group_name)
+    if group is not None and group.users:
+        raise DeleteConflictException("Cannot delete entity, must remove users from group first.")
+    return method(self, group_name)
+
+
+# Keys and secrets that wait for their deletion
+
+
+class KeyInvalidState(JsonRESTError):
+    code = 400
+
+    def __init__(self, key):
+        super().__init__("KMSInvalidStateException", f"{key.arn} is pending deletion.")
+
+
+@replaces(KmsBackend, "schedule_key_deletion")
+def a_key_is_scheduled_once(method, self, key_id, pending_window_in_days):
+    limit = None
+    if pending_window_in_days < 7:
+        limit = "greater than or equal to 7"
+    elif pending_window_in_days > 30:
+        limit = "less than or equal to 30"
+    if limit:
+        raise ValidationException(
+            f"1 validation error detected: Value '{pending_window_in_days}' at 'pendingWindowInDays' failed to "
+            f"satisfy constraint: Member must have value {limit}"
+        )
+    usable(self, key_id)
+    return method(self, self.any_id_to_key_id(key_id), pending_window_in_days)
+
+
+def usable(backend, key_id):
+    key = backend.keys.get(backend.any_id_to_key_id(key_id))
+    if key is not None and key.key_state == "PendingDeletion":
+        raise KeyInvalidState(key)
+
+
+def only_usable_keys(name):
+    @replaces(KmsBackend, name)
+    def with_a_usable_key(method, self, key_id, *args, **kwargs):
+        usable(self, key_id)
+        return method(self, key_id, *args, **kwargs)
+
+
+for operation in ("encrypt", "generate_data_key"):
+    only_usable_keys(operation)
+
+
+@replaces(SecretsManagerBackend, "create_secret")
+def a_name_is_taken_until_the_deletion(method, self, name, *args, **kwargs):
+    secret = self.secrets.get(name) if name in self.secrets else None
+    if secret is not None and secret.is_deleted():
+        raise InvalidRequestException(
+            "You can't create this secret because a secret with this name is already scheduled for deletion."
+        )
+    return method(self, name, *args, **kwargs)
