@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use deploy_cli::CommonArgs;
 
 use crate::error::Error;
+use crate::image::suites::{SUITES, Suite};
 use crate::place::Place;
 
 /// The rehearsal cloud: an AWS endpoint on this machine whose instances really boot.
@@ -29,6 +30,8 @@ pub enum Command {
     Logs(LogsArgs),
     /// Run a command on a host, as root, and end with its exit status.
     Exec(ExecArgs),
+    /// List, build, add or remove what hosts boot from.
+    Image(ImageArgs),
     /// The daemon itself; `up` starts it.
     #[command(hide = true)]
     Serve(ServeArgs),
@@ -43,6 +46,7 @@ impl Command {
             Self::Status(args) => &args.common,
             Self::Logs(args) => &args.common,
             Self::Exec(args) => &args.common,
+            Self::Image(args) => &args.common,
             Self::Serve(args) => &args.common,
         }
     }
@@ -55,6 +59,7 @@ impl Command {
             Self::Status(args) => &args.folders,
             Self::Logs(args) => &args.folders,
             Self::Exec(args) => &args.folders,
+            Self::Image(args) => &args.folders,
             Self::Serve(args) => &args.folders,
         }
     }
@@ -87,6 +92,10 @@ pub struct UpArgs {
     /// Put the rehearsal cloud before this emulator instead of a moto of its own.
     #[arg(long, value_name = "URL")]
     pub upstream: Option<String>,
+
+    /// Build the image of this suite first; may be given more than once. Others are built when they are wanted.
+    #[arg(long = "suite", value_name = "SUITE", value_parser = parse_suite, default_value = "bookworm")]
+    pub suites: Vec<&'static Suite>,
 
     /// How long everything may take to answer once it was started.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = deploy_cli::parse_duration)]
@@ -167,16 +176,59 @@ pub struct ExecArgs {
     pub folders: Folders,
 }
 
+/// `image`.
+#[derive(Debug, clap::Args)]
+pub struct ImageArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ImageCommand,
+
+    /// Flags every tool has.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// The base folders.
+    #[command(flatten)]
+    pub folders: Folders,
+}
+
+/// What to do with images.
+#[derive(Debug, clap::Subcommand)]
+pub enum ImageCommand {
+    /// List the machine images: id, name, cloud-init, and whether it is built here.
+    List,
+    /// Build images of suites, where they are missing or damaged.
+    Build {
+        /// The suites.
+        #[arg(value_name = "SUITE", value_parser = parse_suite, required_unless_present = "all")]
+        suites: Vec<&'static Suite>,
+
+        /// All of them.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Make an image of your own a machine image.
+    Add {
+        /// Its name, for `describe-images`.
+        name: String,
+
+        /// An image that Docker has, or a tarball: of a root file system or from `docker save`.
+        #[arg(long, value_name = "IMAGE|TARBALL")]
+        from: String,
+    },
+    /// Forget an image of your own. Hosts that run from it go on.
+    Remove {
+        /// Its name or id.
+        name: String,
+    },
+}
+
 /// `serve`.
 #[derive(Debug, clap::Args)]
 pub struct ServeArgs {
     /// Loopback port of the endpoint.
     #[arg(long)]
     pub port: u16,
-
-    /// Docker image of a suite, `suite=image`.
-    #[arg(long = "image", value_name = "SUITE=IMAGE", value_parser = parse_image)]
-    pub images: Vec<(String, String)>,
 
     /// Start of the random numbers of faults that bring no seed of their own.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
@@ -203,10 +255,11 @@ pub struct ServeArgs {
     pub folders: Folders,
 }
 
-fn parse_image(text: &str) -> Result<(String, String), String> {
-    text.split_once('=')
-        .map(|(suite, image)| (suite.to_owned(), image.to_owned()))
-        .ok_or_else(|| "expected SUITE=IMAGE".to_owned())
+fn parse_suite(text: &str) -> Result<&'static Suite, String> {
+    Suite::of(text).ok_or_else(|| {
+        let known: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
+        format!("no such suite; there is {}", known.join(", "))
+    })
 }
 
 /// The XDG base folders.

@@ -93,6 +93,7 @@ const EC2: &[Operation] = &[
     noted("DeleteSubnet", "refused while an interface is in it"),
     noted("DeleteVpc", "refused while anything but its defaults is in it"),
     op("DeleteTags"),
+    op("DescribeImages"),
     op("DescribeInstances"),
     op("DescribeInstanceStatus"),
     op("DescribeNatGateways"),

@@ -1,6 +1,5 @@
 //! The daemon: the endpoint on loopback, the emulator behind it, and everything that makes its answers true.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -14,12 +13,14 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
 use crate::args::ServeArgs;
+use crate::ec2::catalogue::{Lifeline, write_for_moto};
 use crate::ec2::machine::Reachable;
-use crate::ec2::{Ec2, Settings, images};
+use crate::ec2::{Ec2, Settings};
 use crate::edge::Edge;
 use crate::error::Error;
 use crate::faults::Faults;
 use crate::hosts::{HostState, Hosts};
+use crate::image::Store;
 use crate::place::{Place, State};
 use crate::process::Identity;
 use crate::proxy::{self, Proxy};
@@ -80,10 +81,11 @@ pub async fn serve(
     let listener = TcpListener::bind(("127.0.0.1", args.port))
         .await
         .map_err(|error| Error::setup("cannot listen", format!("port {}: {error}", args.port)))?;
+    let images = Store::open(place)?;
     let (mut child, base) = match (&args.upstream, &args.python) {
         (Some(url), _) => (None, url.clone()),
         (None, Some(python)) => {
-            let (child, base) = start_moto(python, place)?;
+            let (child, base) = start_moto(python, place, &images)?;
             (Some(child), base)
         }
         (None, None) => return Err(Error::BadInput("`--python` or `--upstream` is needed".into())),
@@ -105,7 +107,7 @@ pub async fn serve(
     let settings = Settings {
         project: project.to_owned(),
         region: region.to_owned(),
-        images: args.images.iter().cloned().collect::<BTreeMap<_, _>>(),
+        images: images.clone(),
         unified_cgroup: args.unified_cgroup,
     };
     let ec2 = Arc::new(Ec2::new(settings, upstream.clone(), hosts.clone(), faults.clone()));
@@ -124,8 +126,10 @@ pub async fn serve(
         }),
     );
     log::line(format_args!("{project} serves {region} on 127.0.0.1:{} before {base}", args.port));
-    // Waiting for a child closes its stdin, which tells moto to end; so it is held here.
-    let _lifeline = child.as_mut().and_then(|child| child.stdin.take());
+    // Waiting for a child closes its stdin, which tells moto to end; so it is held elsewhere.
+    if let Some(stdin) = child.as_mut().and_then(|child| child.stdin.take()) {
+        ec2.set_lifeline(Lifeline { stdin, amis: place.amis() }).await;
+    }
     let ended = async {
         match child.as_mut() {
             Some(child) => child.wait().await.map(|status| status.to_string()),
@@ -146,7 +150,7 @@ pub async fn serve(
     }
 }
 
-fn start_moto(python: &Path, place: &Place) -> Result<(Child, String), Error> {
+fn start_moto(python: &Path, place: &Place, images: &Store) -> Result<(Child, String), Error> {
     let write = |name: &str, text: &str| {
         let path = place.state.join(name);
         std::fs::write(&path, text).map(|()| path.clone()).map_err(|source| Error::File {
@@ -157,7 +161,8 @@ fn start_moto(python: &Path, place: &Place) -> Result<(Child, String), Error> {
     };
     let script = write("moto-serve.py", MOTO_START)?;
     write("moto_corrections.py", MOTO_CORRECTIONS)?;
-    let amis = write("amis.json", &images::for_moto().to_string())?;
+    let amis = place.amis();
+    write_for_moto(images, &amis)?;
     let log_path = place.upstream_log();
     let log = std::fs::File::create(&log_path).map_err(|source| Error::File {
         doing: "write",

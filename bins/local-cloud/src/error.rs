@@ -35,6 +35,30 @@ pub enum Error {
         /// Its state.
         state: String,
     },
+    /// No image has this name.
+    #[error("no image `{wanted}`{}", known_images(.known))]
+    NoSuchImage {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// Hosts cannot boot this image.
+    #[error("the image `{name}` cannot be used: {why}")]
+    BadImage {
+        /// The image.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The list of a person's own images cannot be read.
+    #[error("cannot read the list of images `{}`: {why}", path.display())]
+    BadRegistry {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A flag's value cannot be used.
     #[error("{0}")]
     BadInput(String),
@@ -84,6 +108,10 @@ fn known_hosts(names: &[String]) -> String {
     }
 }
 
+fn known_images(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!("; there is {}", names.join(", ")) }
+}
+
 fn said(output: &str) -> String {
     if output.trim().is_empty() { String::new() } else { format!(": {}", output.trim()) }
 }
@@ -95,6 +123,8 @@ impl Failure for Error {
             Self::Missing(_) | Self::NotRunning { .. } | Self::HostDown { .. } => Exit::Unavailable,
             Self::Program { .. } | Self::File { .. } | Self::Setup { .. } => Exit::Unavailable,
             Self::BadInput(_) | Self::NoSuchHost { .. } => Exit::Usage,
+            Self::NoSuchImage { .. } | Self::BadImage { .. } => Exit::Usage,
+            Self::BadRegistry { .. } => Exit::Unavailable,
             Self::Stopped(exit) => *exit,
         }
     }
@@ -106,6 +136,14 @@ impl Failure for Error {
                 Some(format!("start it: `eval \"$(local-cloud up --project {project})\"`"))
             }
             Self::NoSuchHost { .. } => Some("list them: `local-cloud status`".into()),
+            Self::NoSuchImage { .. } => Some("list them: `local-cloud image list`".into()),
+            Self::BadImage { name, .. } => Some(format!(
+                "mend it and add it again: `local-cloud image add {name} --from IMAGE|TARBALL`"
+            )),
+            Self::BadRegistry { path, .. } => Some(format!(
+                "remove `{}` and add your images again: `local-cloud image add NAME --from IMAGE`",
+                path.display()
+            )),
             Self::HostDown { host, .. } => {
                 Some(format!("start it: `aws ec2 start-instances --instance-ids {host}`"))
             }

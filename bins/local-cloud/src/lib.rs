@@ -63,6 +63,7 @@ pub async fn run(args: &Args, ctx: &Context) -> Result<Ending, Error> {
         Command::Exec(exec) => {
             return commands::hosts::exec(exec, project, &place).await.map(Ending::Status);
         }
+        Command::Image(image) => commands::image::image(image, project, &place, ctx).await?,
         Command::Serve(serve) => {
             let exit = daemon::serve(serve, project, &place, ctx).await?;
             return Ok(Ending::Status(exit.code()));

@@ -47,6 +47,11 @@ impl Place {
         self.state.join("moto.log")
     }
 
+    /// The machine images, for the emulator behind it.
+    pub fn amis(&self) -> PathBuf {
+        self.state.join("amis.json")
+    }
+
     /// Virtual environment of the emulator.
     pub fn venv(&self) -> PathBuf {
         self.cache.join(format!("moto-{}", crate::venv::MOTO_VERSION))

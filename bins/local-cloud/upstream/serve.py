@@ -1,18 +1,22 @@
 """Starts moto for the rehearsal cloud.
 
-Its records are put right by `moto_corrections`. Two more things differ from plain `moto_server`: public addresses come from 198.51.100.0/24 (TEST-NET-2, RFC 5737), which
-the rehearsal cloud routes to its hosts, instead of from Amazon's own; and it ends with the process that started it,
-which holds the other end of its stdin.
+Its records are put right by `moto_corrections`. Three more things differ from plain `moto_server`: public addresses come
+from 198.51.100.0/24 (TEST-NET-2, RFC 5737), which the rehearsal cloud routes to its hosts, instead of from Amazon's own;
+its machine images are those of a file, read again when a line `amis` comes on its stdin; and it ends with the process
+that started it, which holds the other end of that.
 """
 
 import itertools
+import json
 import os
 import random
 import sys
 import threading
 
 import moto_corrections  # noqa: F401 (importing it puts moto right)
-from moto.ec2.models import elastic_ip_addresses, elastic_network_interfaces
+from moto.core.parse import default_timestamp_parser as parse_timestamp
+from moto.ec2.models import ec2_backends, elastic_ip_addresses, elastic_network_interfaces
+from moto.ec2.models.amis import Ami, AmiBackend
 
 
 def address_pool():
@@ -22,8 +26,6 @@ def address_pool():
 
 
 def addresses_in_use():
-    from moto.ec2.models import ec2_backends
-
     used = set()
     for regions in ec2_backends.values():
         for backend in list(regions.values()):
@@ -58,15 +60,35 @@ def next_address():
     raise RuntimeError("all public addresses of the rehearsal cloud are in use")
 
 
-def end_with_parent():
-    sys.stdin.buffer.read()
+def load_images(backend):
+    """Makes a backend's images those of the file: Debian's are nobody's alias, and a person's own come and go."""
+    with open(os.environ["MOTO_AMIS_PATH"], encoding="utf-8") as file:
+        images = {image["ami_id"]: image for image in json.load(file)}
+    for ami_id, image in images.items():
+        known = backend.amis.get(ami_id)
+        if known is None or known.name != image["name"]:
+            created = parse_timestamp(image["creation_date"])
+            arguments = {**image, "creation_date": created, "region_name": backend.region_name}
+            backend.amis[ami_id] = Ami(backend, **arguments)
+    for ami_id in set(backend.amis) - set(images):
+        del backend.amis[ami_id]
+
+
+def follow_parent():
+    """Ends with the process that started this one; takes over the images when it says so."""
+    for line in sys.stdin.buffer:
+        if line == b"amis\n":
+            for regions in list(ec2_backends.values()):
+                for backend in list(regions.values()):
+                    load_images(backend)
     os._exit(0)
 
 
 if __name__ == "__main__":
     elastic_ip_addresses.random_ip = next_address
     elastic_network_interfaces.random_public_ip = next_address
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    AmiBackend._load_amis = load_images
+    threading.Thread(target=follow_parent, daemon=True).start()
     from moto.server import main
 
     main(sys.argv[1:])

@@ -2,6 +2,7 @@
 
 pub mod down;
 pub mod hosts;
+pub mod image;
 pub mod status;
 pub mod up;
 

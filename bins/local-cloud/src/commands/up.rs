@@ -9,15 +9,15 @@ use deploy_cli::report::Report;
 use deploy_cli::{Context, Done, Exit};
 use tokio::process::{Child, Command};
 
-use super::{ask, down, running};
+use super::{ask, down, image, running};
 use crate::args::UpArgs;
 use crate::docker::{Docker, Engine};
-use crate::ec2::images::CATALOGUE;
 use crate::error::Error;
+use crate::image::{Bootable, Store};
 use crate::place::{Place, State, make_folder};
 use crate::process::{Identity, capture, last_lines};
 use crate::tls::Authority;
-use crate::{DEFAULT_REGION, image, venv};
+use crate::{DEFAULT_REGION, venv};
 
 /// A host with everything installed takes about 2 GiB on disk; images and a little room come on top.
 const FREE_BYTES: u64 = 5 << 30;
@@ -117,9 +117,9 @@ async fn prepare(
             serve.push(format!("--python={}", python.display()));
         }
     }
-    for ami in CATALOGUE {
-        let image = image::ensure(ami.suite, place, &authority.certificate, ctx).await?;
-        serve.push(format!("--image={}={image}", ami.suite));
+    let store = Store::new(place, authority.certificate);
+    for suite in &args.suites {
+        image::ensure(&store, &Bootable::Suite(suite), ctx).await?;
     }
     if engine.unified_cgroup {
         ctx.progress().note(

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use super::answers::{self, Refusal};
 use super::machine::{Machine, Reachable, Seen};
-use super::{Ec2, Request, describe, images, unknown_instance};
+use super::{Ec2, Request, describe, unknown_instance};
 use crate::docker::{Docker, INSTANCE_LABEL};
 use crate::error::Error;
 use crate::hosts::{HostInfo, HostState};
@@ -51,8 +51,9 @@ impl Ec2 {
             );
             return Err(Refusal::not_implemented(&what));
         }
+        self.tell_images().await?;
         if let Some(image) = request.form.get("ImageId") {
-            known_image(image)?;
+            self.image(image)?;
         }
         let answer = match self.default_subnet(&request.form).await? {
             Some(subnet) => {
@@ -122,10 +123,7 @@ impl Ec2 {
     }
 
     async fn launch(self: &Arc<Self>, seen: &Seen) -> Result<(), Refusal> {
-        let ami = known_image(&seen.image_id)?;
-        let image = self.settings.images.get(ami.suite).ok_or_else(|| {
-            Refusal::server("InternalError", format!("no Docker image of {}", ami.suite))
-        })?;
+        let image = &self.docker_image(&seen.image_id, &seen.instance_id).await?;
         let private_ip = seen
             .private_ip
             .ok_or_else(|| Refusal::server("InternalError", "the instance has no address"))?;
@@ -510,13 +508,6 @@ impl Request {
     }
 }
 
-fn known_image(id: &str) -> Result<&'static images::Ami, Refusal> {
-    images::find(id).ok_or_else(|| {
-        let message = format!("The image id '[{id}]' does not exist");
-        Refusal::client("InvalidAMIID.NotFound", message)
-    })
-}
-
 /// The host cannot be started on this machine: EC2's error for that, with the cause.
 fn no_capacity(error: Error) -> Refusal {
     Refusal::server("InsufficientInstanceCapacity", format!("the host cannot be started: {error}"))
@@ -524,16 +515,4 @@ fn no_capacity(error: Error) -> Refusal {
 
 fn internal(error: Error) -> Refusal {
     Refusal::server("InternalError", error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unknown_image_is_refused_in_ec2s_words() {
-        let refusal = known_image("ami-12345678").expect_err("unknown");
-        assert_eq!(refusal.code, "InvalidAMIID.NotFound");
-        assert_eq!(refusal.message, "The image id '[ami-12345678]' does not exist");
-    }
 }

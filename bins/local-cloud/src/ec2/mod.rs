@@ -4,6 +4,7 @@
 //! faults ([`crate::network`], [`lifecycle`]), managed services with real servers ([`crate::pretended`] lists them).
 
 pub mod answers;
+pub mod catalogue;
 mod guard;
 pub mod images;
 pub mod lifecycle;
@@ -20,6 +21,7 @@ use base64::Engine as _;
 use bytes::Bytes;
 
 use self::answers::Refusal;
+use self::catalogue::Catalogue;
 use self::machine::{Machine, Seen};
 use self::roles::Roles;
 use crate::coverage::{self, Class};
@@ -28,6 +30,7 @@ use crate::edge::Edge;
 use crate::faults::Faults;
 use crate::firewall::PublicAddress;
 use crate::hosts::{HostInfo, HostState, Hosts};
+use crate::image::Store;
 use crate::log;
 use crate::network::{Lead, Networks};
 use crate::operation::Form;
@@ -40,8 +43,8 @@ pub struct Settings {
     pub project: String,
     /// The only region where instances can be launched.
     pub region: String,
-    /// The Docker image of each suite.
-    pub images: BTreeMap<String, String>,
+    /// The images that hosts boot from.
+    pub images: Store,
     /// Whether the engine uses cgroup v2.
     pub unified_cgroup: bool,
 }
@@ -58,6 +61,7 @@ pub struct Ec2 {
     pub(crate) networks: Networks,
     pub(crate) roles: Roles,
     nat_gateways: nat::NatGateways,
+    pub(crate) catalogue: Catalogue,
     machines: Mutex<BTreeMap<String, Machine>>,
     edge: OnceLock<Edge>,
     /// One look at the emulator at a time, so that an older one never overwrites a newer one.
@@ -101,6 +105,7 @@ impl Ec2 {
             networks: Networks::new(&settings.project),
             roles: Roles::new(upstream.clone(), &settings.region),
             nat_gateways: nat::NatGateways::default(),
+            catalogue: Catalogue::new(settings.images.clone()),
             settings,
             upstream,
             hosts,
@@ -159,6 +164,7 @@ impl Ec2 {
             }
             "GetConsoleOutput" => self.console_output(&request.form).await,
             "DescribeInstances" => self.describe_instances(request).await,
+            "DescribeImages" => self.describe_images(request).await,
             "DescribeInstanceStatus" => self.describe_status(request).await,
             "DeleteVpc" => self.delete_vpc(request).await,
             "CreateNatGateway" => self.create_nat_gateway(request).await,
@@ -226,6 +232,11 @@ impl Ec2 {
         };
         answers::adjust_instances(&mut root, wanted.as_deref(), |id| self.state(id));
         Ok(answer.with_body(root.write()))
+    }
+
+    async fn describe_images(&self, request: Request) -> Result<Response<Body>, Refusal> {
+        self.tell_images().await?;
+        self.pass(request).await.map(Answer::into_response)
     }
 
     async fn describe_status(&self, mut request: Request) -> Result<Response<Body>, Refusal> {

@@ -1,6 +1,5 @@
 //! A request's way through the endpoint, with a small server in the emulator's place.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -9,6 +8,8 @@ use axum::http::{HeaderMap, Method, Uri};
 use local_cloud::ec2::{Ec2, Settings};
 use local_cloud::faults::Faults;
 use local_cloud::hosts::Hosts;
+use local_cloud::image::Store;
+use local_cloud::place::Place;
 use local_cloud::proxy::{self, Proxy};
 use local_cloud::ssm::Ssm;
 use local_cloud::upstream::Upstream;
@@ -21,13 +22,17 @@ pub(crate) async fn serve(router: Router) -> String {
     format!("http://{address}")
 }
 
+fn nowhere() -> Place {
+    Place { state: "/nowhere".into(), cache: "/nowhere".into() }
+}
+
 /// The endpoint before `upstream`.
 pub(crate) async fn endpoint(upstream: &str) -> String {
     let upstream = Upstream::new(upstream).expect("client");
     let settings = Settings {
         project: "test".into(),
         region: "us-east-1".into(),
-        images: BTreeMap::new(),
+        images: Store::new(&nowhere(), String::new()),
         unified_cgroup: false,
     };
     let hosts = Hosts::default();

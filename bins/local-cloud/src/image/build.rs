@@ -1,0 +1,284 @@
+//! Building: a suite's root file system from packages, and the layer with the rehearsal's own files.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Command;
+
+use super::suites::{Sources, Suite};
+use super::{CLOUD_INIT_LABEL, Listener, SYSTEMD_LABEL, Said};
+use crate::docker::Docker;
+use crate::error::Error;
+use crate::place::make_folder;
+use crate::process::{last_lines, run, run_all};
+
+pub(super) const BASE_RECIPE: &str = include_str!("../../image/base.sh");
+const LAYER_RECIPE: &str = include_str!("../../image/layer.sh");
+const CLOUD_CONFIG: &str = include_str!("../../image/cloud.cfg");
+const AGENT: &str = include_str!("../../agent/amazon-ssm-agent-stand-in.py");
+const AGENT_UNIT: &str = include_str!("../../agent/amazon-ssm-agent.service");
+
+/// What a host image says about being run; also undoes what a person's own image says.
+const CHANGES: [&str; 3] = ["CMD [\"/sbin/init\"]", "USER root", "WORKDIR /"];
+
+/// All that a layer is made of but the certificate.
+pub(super) const LAYER_PARTS: [&str; 7] =
+    [LAYER_RECIPE, CLOUD_CONFIG, AGENT, AGENT_UNIT, CHANGES[0], CHANGES[1], CHANGES[2]];
+
+const WORK_PREFIX: &str = "local-cloud-work-";
+
+/// A folder to build in, named after this process so that [`super::sweep`] knows when nobody needs it any more.
+fn work_folder(cache: &Path) -> Result<tempfile::TempDir, Error> {
+    tempfile::Builder::new()
+        .prefix(&format!("{WORK_PREFIX}{}-", std::process::id()))
+        .tempdir_in(cache)
+        .map_err(|error| Error::setup("cannot make a folder to build the image in", error))
+}
+
+/// The process that works in a folder of this name.
+pub(super) fn work_owner(name: &str) -> Option<u32> {
+    name.strip_prefix(WORK_PREFIX)?.split('-').next()?.parse().ok()
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Error> {
+    std::fs::write(path, text).map_err(|source| Error::File {
+        doing: "write",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Builds the root file system of a suite. Whoever stops waiting for it ends it.
+pub(super) async fn base(
+    suite: &Suite,
+    tag: &str,
+    sources: &Sources,
+    cache: &Path,
+    say: Listener<'_>,
+) -> Result<(), Error> {
+    let work = work_folder(cache)?;
+    let (apt, root) = (work.path().join("apt"), work.path().join("root"));
+    make_folder(&apt)?;
+    make_folder(&root)?;
+    write(&apt.join("sources.list"), &sources.list)?;
+    write(&apt.join("preferences"), &sources.preferences)?;
+    write(&apt.join("acquire.conf"), &sources.acquire)?;
+    if let Some(mirror) = &sources.mirror {
+        write(&apt.join("mirror"), mirror)?;
+    }
+    let script = work.path().join("base.sh");
+    write(&script, BASE_RECIPE)?;
+    let log = cache.join(format!("local-cloud-image-{}.log", suite.name));
+    let log_file = std::fs::File::create(&log).map_err(|source| Error::File {
+        doing: "write",
+        path: log.clone(),
+        source,
+    })?;
+
+    say(Said::Step(format!(
+        "building the image of {}, once, 1 to 3 minutes (log: {})",
+        suite.description(),
+        log.display()
+    )));
+    // A mount and process namespace of its own: whatever ends the script ends its children and mounts with it.
+    let mut child = Command::new("unshare")
+        .args(["--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "bash"])
+        .arg(&script)
+        .env("SUITE", suite.release)
+        .env("PACKAGES", suite.packages())
+        .env("ROOT", &root)
+        .env("APT", &apt)
+        .env("TAG", tag)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log_file.try_clone().map_err(|error| Error::setup("cannot log", error))?)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| Error::setup("cannot start the image build", error))?;
+    let begun = Instant::now();
+    follow(&mut child, log_file, begun, say).await?;
+    let status =
+        child.wait().await.map_err(|error| Error::setup("cannot wait for the build", error))?;
+    if !status.success() {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        say(Said::Log(tail(&text, 25)));
+        let output = format!("{} (all of it: {})", last_lines(&text, 1), log.display());
+        let program = format!("image build of {}", suite.name);
+        return Err(Error::Program { program, output });
+    }
+    // Perhaps thousands of files: removed beside what follows; the runtime waits for it before the process ends.
+    tokio::task::spawn_blocking(move || drop(work));
+    say(Said::Step(format!(
+        "image of {} built in {}",
+        suite.name,
+        deploy_cli::human(begun.elapsed())
+    )));
+    Ok(())
+}
+
+/// Tells the script's steps and writes everything else to the log, until it closes its stdout.
+async fn follow(
+    child: &mut tokio::process::Child,
+    mut log: std::fs::File,
+    begun: Instant,
+    say: Listener<'_>,
+) -> Result<(), Error> {
+    let Some(stdout) = child.stdout.take() else { return Ok(()) };
+    let mut lines = BufReader::new(stdout).lines();
+    let mut beat = tokio::time::interval(Duration::from_secs(5));
+    let so_far = || deploy_cli::human(begun.elapsed());
+    loop {
+        tokio::select! {
+            line = lines.next_line() => match line {
+                Ok(Some(line)) => {
+                    if let Some(step) = line.strip_prefix("step: ") {
+                        say(Said::Step(format!("{step} ({} so far)", so_far())));
+                    }
+                    std::io::Write::write_all(&mut log, format!("{line}\n").as_bytes())
+                        .map_err(|error| Error::setup("cannot write the image build's log", error))?;
+                }
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(Error::setup("cannot read what the image build says", error)),
+            },
+            _ = beat.tick() => say(Said::Beat(format!("still building the image ({} so far)", so_far()))),
+        }
+    }
+}
+
+fn tail(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+/// What an image turned out to have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Facts {
+    /// Version of systemd.
+    pub systemd: Option<String>,
+    /// Version of cloud-init.
+    pub cloud_init: Option<String>,
+    /// Version of Python.
+    pub python: Option<String>,
+}
+
+impl Facts {
+    /// Reads the lines `fact: NAME VALUE` of the layer's script.
+    fn read(said: &str) -> Self {
+        let find = |name: &str| {
+            said.lines()
+                .find_map(|line| line.strip_prefix("fact: ")?.strip_prefix(name))
+                .map(|value| value.trim().to_owned())
+                .filter(|value| !value.is_empty())
+        };
+        Self { systemd: find("systemd "), cloud_init: find("cloud-init "), python: find("python ") }
+    }
+}
+
+/// The layer that makes a host image out of a base image.
+#[derive(Debug)]
+pub(super) struct Layer<'a> {
+    pub base: &'a str,
+    pub tag: &'a str,
+    pub authority_pem: &'a str,
+    /// Label of the container that it is made in.
+    pub label: String,
+}
+
+impl Layer<'_> {
+    pub(super) async fn build(&self, cache: &Path) -> Result<Facts, Error> {
+        let work = work_folder(cache)?;
+        let layer = work.path().join("layer");
+        for (path, text, mode) in [
+            ("usr/bin/amazon-ssm-agent-stand-in", AGENT, 0o755),
+            ("etc/systemd/system/amazon-ssm-agent.service", AGENT_UNIT, 0o644),
+            ("usr/local/share/ca-certificates/rehearsal-cloud.crt", self.authority_pem, 0o644),
+            ("etc/cloud/cloud.cfg.d/90-rehearsal.cfg", CLOUD_CONFIG, 0o644),
+            ("../run.sh", LAYER_RECIPE, 0o755),
+        ] {
+            let path = layer.join(path);
+            if let Some(parent) = path.parent() {
+                make_folder(parent)?;
+            }
+            write(&path, text)?;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))
+                .map_err(|source| Error::File { doing: "write", path: path.clone(), source })?;
+        }
+        let suffix = work.path().file_name().unwrap_or_default().to_string_lossy();
+        let container = format!("local-cloud-layer-{}", suffix.trim_start_matches(WORK_PREFIX));
+        let layer_mount = format!("{}:/layer:ro", layer.display());
+        let script_mount = format!("{}:/run-layer:ro", work.path().join("run.sh").display());
+        let made = async {
+            let said = run(
+                "docker",
+                [
+                    "run",
+                    "--name",
+                    &container,
+                    "--label",
+                    &self.label,
+                    "--network",
+                    "none",
+                    "--user",
+                    "0",
+                    "--volume",
+                    &layer_mount,
+                    "--volume",
+                    &script_mount,
+                    // None, also where a person's own image has one; committed like this.
+                    "--entrypoint",
+                    "",
+                    self.base,
+                    "/bin/sh",
+                    "/run-layer",
+                ],
+                None,
+            )
+            .await?;
+            let facts = Facts::read(&said);
+            run_all("docker", &self.commit(&container, &facts), None).await?;
+            Ok(facts)
+        }
+        .await;
+        Docker::remove(&[container]).await?;
+        made
+    }
+
+    fn commit(&self, container: &str, facts: &Facts) -> Vec<String> {
+        let mut args = vec!["commit".to_owned()];
+        args.extend(
+            CHANGES.iter().flat_map(|change| ["--change".to_owned(), (*change).to_owned()]),
+        );
+        for (label, value) in [
+            (CLOUD_INIT_LABEL, facts.cloud_init.as_deref().unwrap_or("none")),
+            (SYSTEMD_LABEL, facts.systemd.as_deref().unwrap_or("none")),
+        ] {
+            args.extend(["--change".to_owned(), format!("LABEL {label}={value}")]);
+        }
+        args.extend([container.to_owned(), self.tag.to_owned()]);
+        args
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_are_read_from_what_the_script_says() {
+        let said =
+            "Updating certificates\nfact: systemd 252\nfact: cloud-init 22.4.2\nfact: python \n";
+        assert_eq!(
+            Facts::read(said),
+            Facts { systemd: Some("252".into()), cloud_init: Some("22.4.2".into()), python: None }
+        );
+    }
+
+    #[test]
+    fn a_work_folder_names_its_owner() {
+        assert_eq!(work_owner("local-cloud-work-17-abc"), Some(17));
+        assert_eq!(work_owner("local-cloud-ca"), None);
+    }
+}
