@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use deploy_cli::CommonArgs;
 
 use crate::error::Error;
+use crate::faults::{KINDS, Kind, Spec};
 use crate::image::suites::{SUITES, Suite};
 use crate::place::Place;
 
@@ -26,6 +27,10 @@ pub enum Command {
     Down(DownArgs),
     /// Show what runs.
     Status(StatusArgs),
+    /// Make something go wrong: add, list or remove faults.
+    Fault(FaultArgs),
+    /// Show what happened, and with `--follow` what happens.
+    Events(EventsArgs),
     /// Show a host's console.
     Logs(LogsArgs),
     /// Run a command on a host, as root, and end with its exit status.
@@ -44,6 +49,8 @@ impl Command {
             Self::Up(args) => &args.common,
             Self::Down(args) => &args.common,
             Self::Status(args) => &args.common,
+            Self::Fault(args) => args.action.common(),
+            Self::Events(args) => &args.common,
             Self::Logs(args) => &args.common,
             Self::Exec(args) => &args.common,
             Self::Image(args) => &args.common,
@@ -57,6 +64,8 @@ impl Command {
             Self::Up(args) => &args.folders,
             Self::Down(args) => &args.folders,
             Self::Status(args) => &args.folders,
+            Self::Fault(args) => args.action.folders(),
+            Self::Events(args) => &args.folders,
             Self::Logs(args) => &args.folders,
             Self::Exec(args) => &args.folders,
             Self::Image(args) => &args.folders,
@@ -129,6 +138,180 @@ pub struct DownArgs {
 /// `status`.
 #[derive(Debug, clap::Args)]
 pub struct StatusArgs {
+    /// Flags every tool has.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// The base folders.
+    #[command(flatten)]
+    pub folders: Folders,
+}
+
+/// `fault`.
+#[derive(Debug, clap::Args)]
+pub struct FaultArgs {
+    /// What to do with faults.
+    #[command(subcommand)]
+    pub action: FaultAction,
+}
+
+/// What to do with faults.
+#[derive(Debug, clap::Subcommand)]
+pub enum FaultAction {
+    /// Add a fault; `fault kinds` says which there are.
+    Add(Box<FaultAddArgs>),
+    /// List all faults, and how often they struck.
+    List(StatusArgs),
+    /// Remove a fault, or all.
+    Remove(FaultRemoveArgs),
+    /// Say which kinds of faults there are.
+    Kinds(StatusArgs),
+}
+
+impl FaultAction {
+    fn common(&self) -> &CommonArgs {
+        match self {
+            Self::Add(args) => &args.common,
+            Self::List(args) | Self::Kinds(args) => &args.common,
+            Self::Remove(args) => &args.common,
+        }
+    }
+
+    fn folders(&self) -> &Folders {
+        match self {
+            Self::Add(args) => &args.folders,
+            Self::List(args) | Self::Kinds(args) => &args.folders,
+            Self::Remove(args) => &args.folders,
+        }
+    }
+}
+
+/// `fault add`.
+#[derive(Debug, clap::Args)]
+pub struct FaultAddArgs {
+    /// What goes wrong.
+    #[arg(value_name = "KIND", hide_possible_values = true)]
+    pub kind: Kind,
+
+    /// Only requests to this service: its signing name, e.g. `ec2`.
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+
+    /// Only these operations, e.g. `SendCommand`, `Describe*`, `ssm:SendCommand`.
+    #[arg(long, value_name = "PATTERN")]
+    pub operation: Option<String>,
+
+    /// Only this host: its Name, its instance id, or all with a tag.
+    #[arg(long, value_name = "NAME|ID|tag:K=V")]
+    pub host: Option<String>,
+
+    /// How likely each match is struck, above 0 up to 1.
+    #[arg(long, value_name = "0..1", default_value_t = 1.0)]
+    pub probability: f64,
+
+    /// Over after this many strikes.
+    #[arg(long, value_name = "NUMBER")]
+    pub count: Option<u64>,
+
+    /// Leave out the first matches.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub after: u64,
+
+    /// Over after this time.
+    #[arg(long = "for", value_name = "DURATION", value_parser = deploy_cli::parse_duration)]
+    pub lasting: Option<std::time::Duration>,
+
+    /// Parameter of some kinds: how long.
+    #[arg(long, value_name = "DURATION", value_parser = deploy_cli::parse_duration)]
+    pub delay: Option<std::time::Duration>,
+
+    /// Parameter of some kinds: how much of a hundred.
+    #[arg(long, value_name = "1..100")]
+    pub percent: Option<u8>,
+
+    /// Parameter of some kinds: how many seconds, negative allowed.
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub seconds: Option<i64>,
+
+    /// Parameter of some kinds: which error.
+    #[arg(long, value_name = "CODE")]
+    pub code: Option<String>,
+
+    /// Start of its random numbers; by default from the cloud's own.
+    #[arg(long, value_name = "NUMBER")]
+    pub seed: Option<u64>,
+
+    /// Flags every tool has.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// The base folders.
+    #[command(flatten)]
+    pub folders: Folders,
+}
+
+impl FaultAddArgs {
+    /// The fault that is asked for, not yet checked.
+    pub fn spec(&self) -> Spec {
+        Spec {
+            kind: self.kind,
+            service: self.service.clone(),
+            operation: self.operation.clone(),
+            host: self.host.clone(),
+            probability: self.probability,
+            count: self.count,
+            after: self.after,
+            lasting: self.lasting,
+            delay: self.delay,
+            percent: self.percent,
+            seconds: self.seconds,
+            code: self.code.clone(),
+            seed: self.seed,
+        }
+    }
+}
+
+impl clap::ValueEnum for Kind {
+    fn value_variants<'a>() -> &'a [Self] {
+        &KINDS
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(clap::builder::PossibleValue::new(self.name()).help(self.about()))
+    }
+}
+
+/// `fault remove`.
+#[derive(Debug, clap::Args)]
+pub struct FaultRemoveArgs {
+    /// Its number.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub id: Option<u64>,
+
+    /// All of them.
+    #[arg(long)]
+    pub all: bool,
+
+    /// Flags every tool has.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// The base folders.
+    #[command(flatten)]
+    pub folders: Folders,
+}
+
+/// `events`.
+#[derive(Debug, clap::Args)]
+pub struct EventsArgs {
+    /// Go on as things happen.
+    #[arg(long, short)]
+    pub follow: bool,
+
+    /// Only what happened in this time until now.
+    #[arg(long, value_name = "DURATION", value_parser = deploy_cli::parse_duration)]
+    pub since: Option<std::time::Duration>,
+
     /// Flags every tool has.
     #[command(flatten)]
     pub common: CommonArgs,

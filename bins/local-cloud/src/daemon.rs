@@ -5,21 +5,18 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::routing::get;
-use axum::{Json, Router};
 use deploy_cli::{Context, Exit};
-use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
 use crate::args::ServeArgs;
+use crate::control::{self, Control, Token};
 use crate::ec2::catalogue::{Lifeline, write_for_moto};
-use crate::ec2::machine::Reachable;
 use crate::ec2::{Ec2, Settings};
 use crate::edge::Edge;
 use crate::error::Error;
 use crate::faults::Faults;
-use crate::hosts::{HostState, Hosts};
+use crate::hosts::Hosts;
 use crate::image::Store;
 use crate::place::{Place, State};
 use crate::process::Identity;
@@ -34,39 +31,6 @@ const MOTO_START: &str = include_str!("../upstream/serve.py");
 const MOTO_CORRECTIONS: &str = include_str!("../upstream/moto_corrections.py");
 /// How long the emulator may take until it answers.
 const UPSTREAM_PATIENCE: Duration = Duration::from_secs(60);
-
-/// The daemon's own paths on its endpoint; no AWS path starts like this.
-pub const STATUS_PATH: &str = "/_local-cloud/status";
-
-/// What the daemon says about itself.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Status {
-    /// The project.
-    pub project: String,
-    /// The region.
-    pub region: String,
-    /// All hosts that are not terminated.
-    pub hosts: Vec<HostStatus>,
-}
-
-/// One host.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct HostStatus {
-    /// Instance id.
-    pub instance_id: String,
-    /// `Name` tag.
-    pub name: Option<String>,
-    /// State.
-    pub state: HostState,
-    /// Address in the VPC.
-    pub private_ip: String,
-    /// Public address.
-    pub public_ip: Option<String>,
-    /// Whether its service manager is up.
-    pub reachable: bool,
-    /// Container.
-    pub container: String,
-}
 
 /// Serves until a signal comes or something that it cannot do without ends.
 pub async fn serve(
@@ -92,7 +56,9 @@ pub async fn serve(
     };
     let me = Identity::of(std::process::id())
         .ok_or_else(|| Error::setup("cannot read /proc", "no entry of this process"))?;
+    let token = Token::random();
     place.write_state(&State {
+        token: token.clone(),
         project: project.to_owned(),
         region: region.to_owned(),
         port: args.port,
@@ -112,19 +78,24 @@ pub async fn serve(
     };
     let ec2 = Arc::new(Ec2::new(settings, upstream.clone(), hosts.clone(), faults.clone()));
     let ssm = Ssm::new(hosts, faults.clone());
-    let api = proxy::router(Proxy { upstream, ec2: Arc::clone(&ec2), ssm: ssm.clone(), faults });
+    let api = proxy::router(Proxy {
+        upstream,
+        ec2: Arc::clone(&ec2),
+        ssm: ssm.clone(),
+        faults: faults.clone(),
+    });
     ec2.set_edge(Edge {
         metadata: imds::router(Arc::clone(&ec2)).merge(ssm.agent_router()),
         api: api.clone(),
         tls: Authority::open(&place.authority())?.acceptor(region)?,
     });
-    let own = Router::new().route(
-        STATUS_PATH,
-        get({
-            let ec2 = Arc::clone(&ec2);
-            move || async move { Json(status(&ec2)) }
-        }),
-    );
+    let own = control::router(Control {
+        port: args.port,
+        token,
+        ec2: Arc::clone(&ec2),
+        ssm,
+        faults: faults.clone(),
+    });
     log::line(format_args!("{project} serves {region} on 127.0.0.1:{} before {base}", args.port));
     // Waiting for a child closes its stdin, which tells moto to end; so it is held elsewhere.
     if let Some(stdin) = child.as_mut().and_then(|child| child.stdin.take()) {
@@ -216,27 +187,4 @@ async fn wait_for(
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     Ok(())
-}
-
-fn status(ec2: &Ec2) -> Status {
-    let hosts = ec2.hosts.all().into_iter().filter(|host| host.state != HostState::Terminated);
-    Status {
-        project: ec2.settings.project.clone(),
-        region: ec2.settings.region.clone(),
-        hosts: hosts
-            .map(|host| {
-                let machine = ec2.machine(&host.instance_id).unwrap_or_default();
-                HostStatus {
-                    container: ec2.docker.container(&host.instance_id),
-                    instance_id: host.instance_id,
-                    name: host.name,
-                    state: host.state,
-                    private_ip: host.private_ip.to_string(),
-                    public_ip: machine.seen.public_ip.map(|ip| ip.to_string()),
-                    reachable: host.state == HostState::Running
-                        && machine.reachable == Reachable::Ok,
-                }
-            })
-            .collect(),
-    }
 }

@@ -8,12 +8,14 @@
 
 pub mod args;
 pub mod commands;
+pub mod control;
 pub mod coverage;
 pub mod daemon;
 pub mod docker;
 pub mod ec2;
 pub mod edge;
 pub mod error;
+pub mod events;
 pub mod faults;
 pub mod firewall;
 pub mod hosts;
@@ -27,6 +29,7 @@ pub mod pretended;
 pub mod process;
 pub mod proxy;
 pub mod ssm;
+mod table;
 pub mod tls;
 pub mod upstream;
 pub mod venv;
@@ -57,6 +60,12 @@ pub async fn run(args: &Args, ctx: &Context) -> Result<Ending, Error> {
         Command::Up(up) => commands::up::up(up, project, &place, ctx).await?,
         Command::Down(_) => commands::down::down(project, &place, ctx).await?,
         Command::Status(_) => commands::status::status(project, &place, ctx).await?,
+        Command::Fault(fault) => commands::fault::fault(fault, project, &place, ctx).await?,
+        Command::Events(events) => {
+            return commands::events::events(events, project, &place, ctx)
+                .await
+                .map(Ending::Status);
+        }
         Command::Logs(logs) => {
             return commands::hosts::logs(logs, project, &place).await.map(Ending::Status);
         }

@@ -1,10 +1,16 @@
-//! The daemon's log: one line per event on stderr, which `up` points at a file.
+//! The daemon's log: one line per event on stderr, which `up` points at a file, and the same in the event log.
 
 use std::fmt::Display;
 use std::io::Write as _;
 
-/// Writes a line with the time. Whoever reads it has a log file, never a terminal.
+use crate::events;
+
+/// Says what happened, the instance id first where it happened to a host. Whoever reads it has a log file or the event
+/// log, never a terminal.
 pub(crate) fn line(text: impl Display) {
+    let text = text.to_string();
+    let time = jiff::Timestamp::now();
     // Nobody is left to tell when the log itself cannot be written.
-    let _ = writeln!(std::io::stderr().lock(), "{:.3} {text}", jiff::Timestamp::now());
+    let _ = writeln!(std::io::stderr().lock(), "{time:.3} {text}");
+    events::EVENTS.add(time, text);
 }

@@ -1,9 +1,12 @@
 //! Where the rehearsal cloud keeps its things: state of a running one, caches that outlive it.
 
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::Token;
 use crate::error::Error;
 use crate::process::Identity;
 
@@ -29,6 +32,9 @@ pub struct State {
     pub daemon: Identity,
     /// The emulator behind it, when the daemon started it.
     pub upstream: Option<Identity>,
+    /// Secret of the control API.
+    #[serde(default)]
+    pub token: Token,
 }
 
 impl Place {
@@ -67,12 +73,19 @@ impl Place {
         serde_json::from_slice(&std::fs::read(self.state_file()).ok()?).ok()
     }
 
-    /// Writes the state in one step.
+    /// Writes the state in one step, for nobody else to read: it holds the secret of the control API.
     pub fn write_state(&self, state: &State) -> Result<(), Error> {
         let text = serde_json::to_vec_pretty(state)
             .map_err(|error| Error::setup("cannot write the state", error))?;
         let (path, draft) = (self.state_file(), self.state.join("state.json.new"));
-        std::fs::write(&draft, text)
+        // An older draft may have other permissions; where there is none, that is as well.
+        let _ = std::fs::remove_file(&draft);
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&draft)
+            .and_then(|mut file| file.write_all(&text))
             .and_then(|()| std::fs::rename(&draft, &path))
             .map_err(|source| Error::File { doing: "write", path, source })
     }

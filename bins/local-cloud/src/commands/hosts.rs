@@ -5,7 +5,7 @@ use std::process::ExitStatus;
 
 use super::{ask, running};
 use crate::args::{ExecArgs, LogsArgs};
-use crate::daemon::HostStatus;
+use crate::control::HostStatus;
 use crate::error::Error;
 use crate::hosts::HostState;
 use crate::place::Place;
@@ -90,6 +90,11 @@ mod tests {
             public_ip: None,
             reachable: true,
             container: format!("calldata-{id}"),
+            suite: String::new(),
+            cloud_init: None,
+            agent: None,
+            cpu_percent: None,
+            memory_bytes: None,
         }
     }
 

@@ -1,15 +1,15 @@
 //! `local-cloud status`.
 
-use std::fmt::Write as _;
-
 use deploy_cli::report::{Subject, SubjectOutcome};
 use deploy_cli::{Context, Done, Exit};
-use serde_json::json;
 
 use super::{ask, running};
-use crate::daemon::{HostStatus, Status};
+use crate::control::{HostStatus, Status};
 use crate::error::Error;
+use crate::faults::{Listed, Standing};
+use crate::hosts::HostState;
 use crate::place::Place;
+use crate::table;
 
 /// Shows what runs. Not running is an answer, with the status of something that is not there.
 pub async fn status(project: &str, place: &Place, ctx: &Context) -> Result<Done, Error> {
@@ -43,12 +43,8 @@ fn remains(place: &Place) -> String {
 fn subject(host: &HostStatus) -> Subject {
     let outcome = if host.reachable { SubjectOutcome::Success } else { SubjectOutcome::Unknown };
     let name = host.name.as_deref().unwrap_or(&host.instance_id);
-    Subject::new("host", name, outcome, host.state.name()).data(json!({
-        "instance_id": host.instance_id,
-        "private_ip": host.private_ip,
-        "public_ip": host.public_ip,
-        "container": host.container,
-    }))
+    let data = serde_json::to_value(host).unwrap_or_default();
+    Subject::new("host", name, outcome, host.state.name()).data(data)
 }
 
 fn render(status: &Status, port: u16, pid: i32) -> String {
@@ -56,29 +52,63 @@ fn render(status: &Status, port: u16, pid: i32) -> String {
         "running: project {}, region {}, endpoint http://127.0.0.1:{port}, process {pid}\n",
         status.project, status.region
     );
-    for host in &status.hosts {
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "{}  {}  {}{}  {}  {}",
-            host.name.as_deref().unwrap_or("-"),
-            host.instance_id,
-            host.state.name(),
-            if host.reachable { "" } else { " (not reachable)" },
-            host.private_ip,
-            host.public_ip.as_deref().unwrap_or("no public address"),
-        );
+    if !status.hosts.is_empty() {
+        let head = [
+            "NAME",
+            "INSTANCE",
+            "STATE",
+            "SUITE",
+            "CLOUD-INIT",
+            "AGENT",
+            "PRIVATE",
+            "PUBLIC",
+            "CPU",
+            "MEMORY",
+        ];
+        let rows: Vec<Vec<String>> = std::iter::once(head.map(str::to_owned).to_vec())
+            .chain(status.hosts.iter().map(row))
+            .collect();
+        text.push('\n');
+        text.push_str(&table::render(&rows));
+    }
+    let active: Vec<Listed> =
+        status.faults.iter().filter(|fault| fault.standing == Standing::Active).cloned().collect();
+    if !active.is_empty() {
+        text.push('\n');
+        text.push_str(&super::fault::render(&active));
     }
     text
+}
+
+fn row(host: &HostStatus) -> Vec<String> {
+    let or_dash = |text: Option<&str>| text.filter(|t| !t.is_empty()).unwrap_or("-").to_owned();
+    let state = host.state.name();
+    let state = if host.reachable || host.state != HostState::Running {
+        state.to_owned()
+    } else {
+        format!("{state} (not reachable)")
+    };
+    vec![
+        or_dash(host.name.as_deref()),
+        host.instance_id.clone(),
+        state,
+        or_dash(Some(&host.suite)),
+        or_dash(host.cloud_init.as_deref()),
+        host.agent.clone().unwrap_or_else(|| "never".to_owned()),
+        host.private_ip.clone(),
+        or_dash(host.public_ip.as_deref()),
+        or_dash(host.cpu_percent.map(|cpu| format!("{cpu:.0} %")).as_deref()),
+        or_dash(host.memory_bytes.map(|bytes| format!("{} MiB", bytes >> 20)).as_deref()),
+    ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hosts::HostState;
+    use crate::faults::{Faults, Kind, Spec};
 
     #[test]
-    fn a_host_is_one_line() {
+    fn a_host_is_one_row() {
         let host = HostStatus {
             instance_id: "i-1".into(),
             name: Some("dev-platform-1".into()),
@@ -87,12 +117,28 @@ mod tests {
             public_ip: None,
             reachable: false,
             container: "calldata-i-1".into(),
+            suite: "bookworm".into(),
+            cloud_init: Some("running".into()),
+            agent: None,
+            cpu_percent: Some(12.3),
+            memory_bytes: Some(61 << 20),
         };
-        let status =
-            Status { project: "calldata".into(), region: "us-east-1".into(), hosts: vec![host] };
+        let faults = Faults::default();
+        faults.add(Spec::of(Kind::Throttle)).expect("good");
+        let status = Status {
+            project: "calldata".into(),
+            region: "us-east-1".into(),
+            hosts: vec![host],
+            faults: faults.list(),
+        };
         insta::assert_snapshot!(render(&status, 4570, 7), @r"
         running: project calldata, region us-east-1, endpoint http://127.0.0.1:4570, process 7
-        dev-platform-1  i-1  running (not reachable)  10.20.1.4  no public address
+
+        NAME            INSTANCE  STATE                    SUITE     CLOUD-INIT  AGENT  PRIVATE    PUBLIC  CPU   MEMORY
+        dev-platform-1  i-1       running (not reachable)  bookworm  running     never  10.20.1.4  -       12 %  61 MiB
+
+        ID  KIND      STANDING  STRUCK  MATCHED  SCOPE
+        1   throttle  active    0       0        everything
         ");
     }
 }

@@ -310,6 +310,7 @@ mod tests {
             port: 4570,
             daemon: Identity { pid: 1, start: 1 },
             upstream: None,
+            token: crate::control::Token::default(),
         };
         assert!(exports(&state).lines().all(|line| line.starts_with("export AWS_")));
     }

@@ -73,7 +73,7 @@ impl Ec2 {
     }
 
     /// The machine image of this id.
-    pub(super) fn image(&self, id: &str) -> Result<Ami, Refusal> {
+    pub(crate) fn image(&self, id: &str) -> Result<Ami, Refusal> {
         images::find(self.catalogue.all().map_err(internal)?, id)
     }
 

@@ -141,7 +141,7 @@ impl Faults {
                 >= MOST
             {
                 let message = format!("there are {MOST} faults already; remove some");
-                return Err(Mistake { field: "kind", message });
+                return Err(Mistake { field: "kind".into(), message });
             }
             book.last_id += 1;
             let id = book.last_id;

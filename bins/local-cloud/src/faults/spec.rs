@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use super::kind::{Area, Kind, Parameter};
+use super::kind::{Area, KINDS, Kind, Parameter};
 use crate::hosts::HostInfo;
 
 /// A fault as it is asked for. The JSON of the control API; durations there are texts such as `90s`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Spec {
     /// What goes wrong.
     pub kind: Kind,
@@ -49,6 +50,32 @@ pub struct Spec {
     /// Start of its random numbers; from the cloud's own seed when unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
+}
+
+/// All fields of a specification.
+const FIELDS: [&str; 13] = [
+    "kind",
+    "service",
+    "operation",
+    "host",
+    "probability",
+    "count",
+    "after",
+    "for",
+    "delay",
+    "percent",
+    "seconds",
+    "code",
+    "seed",
+];
+
+fn read<T: DeserializeOwned>(
+    fields: &Map<String, Value>,
+    name: &str,
+    expected: &str,
+) -> Result<Option<T>, Mistake> {
+    let Some(value) = fields.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
+    T::deserialize(value).map(Some).map_err(|_| mistake(name, format!("{value} is not {expected}")))
 }
 
 fn always() -> f64 {
@@ -92,13 +119,13 @@ mod duration {
 #[error("{field}: {message}")]
 pub struct Mistake {
     /// The field, as the API names it.
-    pub field: &'static str,
+    pub field: String,
     /// What is wrong and what is allowed.
     pub message: String,
 }
 
-fn mistake(field: &'static str, message: impl Into<String>) -> Mistake {
-    Mistake { field, message: message.into() }
+fn mistake(field: &str, message: impl Into<String>) -> Mistake {
+    Mistake { field: field.to_owned(), message: message.into() }
 }
 
 impl Spec {
@@ -119,6 +146,46 @@ impl Spec {
             code: None,
             seed: None,
         }
+    }
+
+    /// Reads the JSON of the control API, field by field, so that a mistake is named by its field.
+    ///
+    /// # Errors
+    /// The first mistake found.
+    pub fn from_json(text: &[u8]) -> Result<Self, Mistake> {
+        let fields: Map<String, Value> = serde_json::from_slice(text).map_err(|error| {
+            mistake("body", format!("must be a JSON object of a fault's fields ({error})"))
+        })?;
+        if let Some(unknown) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
+            let message = format!("is no field of a fault; there are {}", FIELDS.join(", "));
+            return Err(mistake(unknown, message));
+        }
+        let name: String = read(&fields, "kind", "the name of a kind")?
+            .ok_or_else(|| mistake("kind", "is missing"))?;
+        let kind = Kind::find(&name).ok_or_else(|| {
+            let names: Vec<_> = KINDS.iter().map(|kind| kind.name()).collect();
+            mistake("kind", format!("`{name}` is none of {}", names.join(", ")))
+        })?;
+        let duration = |name| -> Result<Option<Duration>, Mistake> {
+            let text: Option<String> = read(&fields, name, "a duration such as \"90s\"")?;
+            text.map(|text| deploy_cli::parse_duration(&text).map_err(|why| mistake(name, why)))
+                .transpose()
+        };
+        Ok(Self {
+            kind,
+            service: read(&fields, "service", "a text")?,
+            operation: read(&fields, "operation", "a text")?,
+            host: read(&fields, "host", "a text")?,
+            probability: read(&fields, "probability", "a number")?.unwrap_or(1.0),
+            count: read(&fields, "count", "a whole number")?,
+            after: read(&fields, "after", "a whole number")?.unwrap_or(0),
+            lasting: duration("for")?,
+            delay: duration("delay")?,
+            percent: read(&fields, "percent", "a whole number from 1 to 100")?,
+            seconds: read(&fields, "seconds", "a whole number")?,
+            code: read(&fields, "code", "a text")?,
+            seed: read(&fields, "seed", "a whole number")?,
+        })
     }
 
     /// Looks for mistakes, and brings `ssm:SendCommand` into service and operation.
@@ -321,6 +388,25 @@ mod tests {
             (Some("ssm"), Some("SendCommand"))
         );
         assert!(spec.takes_call("ssm", "SendCommand") && !spec.takes_call("ec2", "SendCommand"));
+    }
+
+    #[test]
+    fn a_mistake_in_the_json_names_its_field() {
+        let check = |text: &str, field: &str, part: &str| {
+            let mistake = Spec::from_json(text.as_bytes()).expect_err(text);
+            assert_eq!(mistake.field, field, "{text}");
+            assert!(mistake.message.contains(part), "{mistake}");
+        };
+        check("[]", "body", "JSON object");
+        check("{}", "kind", "missing");
+        check(r#"{"kind":"throtle"}"#, "kind", "`throtle` is none of throttle, server-error");
+        check(r#"{"kind":7}"#, "kind", "7 is not the name of a kind");
+        check(r#"{"kind":"throttle","when":1}"#, "when", "no field of a fault; there are kind, ");
+        check(r#"{"kind":"throttle","count":-1}"#, "count", "-1 is not a whole number");
+        check(r#"{"kind":"throttle","for":"soon"}"#, "for", "expected a duration");
+        check(r#"{"kind":"throttle","for":5}"#, "for", "5 is not a duration");
+        check(r#"{"kind":"packet-loss","percent":300}"#, "percent", "from 1 to 100");
+        assert!(Spec::from_json(br#"{"kind":"throttle","count":null}"#).is_ok());
     }
 
     #[test]

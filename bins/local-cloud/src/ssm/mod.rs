@@ -153,6 +153,14 @@ impl Ssm {
         ))
     }
 
+    /// `PingStatus` of an instance's agent; `None` when it never registered.
+    pub fn ping_status(&self, id: &str) -> Option<&'static str> {
+        self.read_book(|book, now| {
+            let (_, agent) = book.agents().find(|(known, _)| *known == id)?;
+            Some(book.ping_status(agent, now))
+        })
+    }
+
     /// The agents' side, for the metadata address; needs `ConnectInfo<SocketAddr>`.
     pub fn agent_router(&self) -> Router {
         wire::router(self.clone())

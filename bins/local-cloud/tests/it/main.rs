@@ -1,7 +1,9 @@
 //! The tool as a person meets it: bad input, and a rehearsal cloud that does not run. What needs root and Docker is
 //! proven by the rehearsal itself, in the workspace's `tests/`.
 
+mod control;
 mod coverage;
+mod endpoint;
 mod proxy;
 
 use deploy_testkit::{Outcome, Tool};
@@ -14,7 +16,7 @@ fn run(args: &[&str]) -> Outcome {
 fn help_names_every_command_and_hides_the_daemon() {
     let outcome = run(&["--help"]);
     assert_eq!(outcome.code, 0);
-    for command in ["up", "down", "status", "logs", "exec"] {
+    for command in ["up", "down", "status", "fault", "events", "logs", "exec"] {
         assert!(outcome.stdout.contains(&format!("\n  {command} ")), "{}", outcome.stdout);
     }
     assert!(!outcome.stdout.contains("serve"), "{}", outcome.stdout);
@@ -37,7 +39,13 @@ fn status_as_json_is_a_report() {
 
 #[test]
 fn commands_that_need_it_say_how_to_start_it() {
-    for args in [&["logs", "dev-platform-1"][..], &["exec", "dev-platform-1", "--", "true"]] {
+    for args in [
+        &["logs", "dev-platform-1"][..],
+        &["exec", "dev-platform-1", "--", "true"],
+        &["fault", "add", "throttle"],
+        &["fault", "list"],
+        &["events"],
+    ] {
         let outcome = run(args);
         assert_eq!(outcome.code, 6, "{args:?}");
         insta::allow_duplicates! {
@@ -77,5 +85,26 @@ fn bad_input_ends_with_one_clear_error() {
     check(&["up", "--upstream", "gopher://x"], "`gopher://x` is no http address of an emulator");
     check(&["up", "--timeout", "soon"], "expected a duration");
     check(&["exec", "dev-platform-1"], "required arguments were not provided");
+    check(&["fault", "add", "throttled"], "invalid value 'throttled' for '<KIND>'");
+    check(&["fault", "add", "throttle", "--count", "some"], "invalid value 'some' for '--count");
+    check(
+        &["fault", "add", "throttle", "--probability", "2"],
+        "error: --probability: 2 is not above 0 and at most 1",
+    );
+    check(
+        &["fault", "add", "packet-loss", "--seconds", "-2"],
+        "error: --seconds: `packet-loss` has no such parameter; it has percent",
+    );
+    check(&["fault", "remove"], "required arguments were not provided");
     check(&["rehearse"], "unrecognized subcommand 'rehearse'");
+}
+
+#[test]
+fn every_kind_of_fault_is_explained_without_a_running_cloud() {
+    let outcome = run(&["fault", "kinds"]);
+    assert_eq!(outcome.code, 0);
+    for (kind, parameter) in [("throttle", ""), ("clock-skew", "--seconds 600")] {
+        let mut lines = outcome.stdout.lines().filter(|line| line.starts_with(kind));
+        assert!(lines.any(|line| line.ends_with(parameter)), "{}", outcome.stdout);
+    }
 }

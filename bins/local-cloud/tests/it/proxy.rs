@@ -1,45 +1,14 @@
 //! A request's way through the endpoint, with a small server in the emulator's place.
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, Uri};
-use local_cloud::ec2::{Ec2, Settings};
-use local_cloud::faults::Faults;
-use local_cloud::hosts::Hosts;
-use local_cloud::image::Store;
-use local_cloud::place::Place;
-use local_cloud::proxy::{self, Proxy};
-use local_cloud::ssm::Ssm;
-use local_cloud::upstream::Upstream;
-use tokio::net::TcpListener;
 
-pub(crate) async fn serve(router: Router) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("address");
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    format!("http://{address}")
-}
-
-fn nowhere() -> Place {
-    Place { state: "/nowhere".into(), cache: "/nowhere".into() }
-}
+pub(crate) use crate::endpoint::serve;
 
 /// The endpoint before `upstream`.
 pub(crate) async fn endpoint(upstream: &str) -> String {
-    let upstream = Upstream::new(upstream).expect("client");
-    let settings = Settings {
-        project: "test".into(),
-        region: "us-east-1".into(),
-        images: Store::new(&nowhere(), String::new()),
-        unified_cgroup: false,
-    };
-    let hosts = Hosts::default();
-    let faults = Faults::default();
-    let ec2 = Arc::new(Ec2::new(settings, upstream.clone(), hosts.clone(), faults.clone()));
-    let ssm = Ssm::new(hosts, faults.clone());
-    serve(proxy::router(Proxy { upstream, ec2, ssm, faults })).await
+    crate::endpoint::endpoint(upstream).await.url
 }
 
 /// Says back what came.

@@ -1,0 +1,141 @@
+//! Who may use the control API: only who knows the token, and no page of another site in a browser on this machine.
+
+use axum::http::{HeaderMap, header};
+use serde::{Deserialize, Serialize};
+
+/// The secret of one running cloud.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token(String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token")
+    }
+}
+
+/// No token: nobody is let in with it.
+impl Default for Token {
+    fn default() -> Self {
+        Self(String::new())
+    }
+}
+
+impl Token {
+    /// A new one, of 32 random bytes.
+    pub fn random() -> Self {
+        Self(hex::encode(rand::random::<[u8; 32]>()))
+    }
+
+    /// Its text, for whoever may read the state file.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether a caller's text is this token; takes the same time wherever they differ.
+    fn is(&self, text: &[u8]) -> bool {
+        let own = self.0.as_bytes();
+        let differ = own.iter().zip(text).fold(0_u8, |differ, (a, b)| differ | (a ^ b));
+        !own.is_empty() && own.len() == text.len() && std::hint::black_box(differ) == 0
+    }
+}
+
+/// Why a caller is turned away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turned {
+    /// Named another host than this endpoint: a name of another site that leads here (DNS rebinding).
+    Host,
+    /// Comes from a page of another site.
+    Origin,
+    /// Has no token, or a wrong one.
+    Token,
+}
+
+/// Whether a request is for this endpoint and from nowhere else.
+pub(super) fn check_place(headers: &HeaderMap, port: u16) -> Result<(), Turned> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let places = [format!("127.0.0.1:{port}"), format!("localhost:{port}")];
+    if !text(header::HOST).is_some_and(|host| places.iter().any(|place| place == host)) {
+        return Err(Turned::Host);
+    }
+    let foreign = match headers.get(header::ORIGIN) {
+        None => false,
+        Some(_) => !text(header::ORIGIN)
+            .and_then(|origin| origin.strip_prefix("http://"))
+            .is_some_and(|origin| places.iter().any(|place| place == origin)),
+    };
+    if foreign { Err(Turned::Origin) } else { Ok(()) }
+}
+
+/// Whether a request carries the token, as `Authorization: Bearer`.
+pub(super) fn check_token(headers: &HeaderMap, token: &Token) -> Result<(), Turned> {
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    if given.is_some_and(|given| token.is(given)) { Ok(()) } else { Err(Turned::Token) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_long_differ_and_are_not_shown() {
+        let (one, two) = (Token::random(), Token::random());
+        assert_eq!(one.reveal().len(), 64);
+        assert_ne!(one, two);
+        assert_eq!(format!("{one:?}"), "Token");
+    }
+
+    #[test]
+    fn only_the_whole_token_opens() {
+        let token = Token::random();
+        let check = |value: Option<String>| {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = value {
+                headers.insert(header::AUTHORIZATION, value.parse().expect("header"));
+            }
+            check_token(&headers, &token)
+        };
+        let text = token.reveal();
+        assert_eq!(check(Some(format!("Bearer {text}"))), Ok(()));
+        for wrong in [
+            None,
+            Some("Bearer ".to_owned()),
+            Some(format!("Bearer {}", &text[1..])),
+            Some(format!("Bearer {text}0")),
+            Some(format!("Bearer {}", "0".repeat(64))),
+            Some(text.to_owned()),
+        ] {
+            assert_eq!(check(wrong.clone()), Err(Turned::Token), "{wrong:?}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, "Bearer ".parse().expect("header"));
+        assert_eq!(check_token(&headers, &Token::default()), Err(Turned::Token));
+    }
+
+    #[test]
+    fn other_sites_are_turned_away() {
+        let check = |host: Option<&str>, origin: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [(header::HOST, host), (header::ORIGIN, origin)] {
+                if let Some(value) = value {
+                    headers.insert(name, value.parse().expect("header"));
+                }
+            }
+            check_place(&headers, 4570)
+        };
+        assert_eq!(check(Some("127.0.0.1:4570"), None), Ok(()));
+        assert_eq!(check(Some("localhost:4570"), Some("http://localhost:4570")), Ok(()));
+        assert_eq!(check(None, None), Err(Turned::Host));
+        assert_eq!(check(Some("evil.example:4570"), None), Err(Turned::Host));
+        assert_eq!(check(Some("127.0.0.1:4571"), None), Err(Turned::Host));
+        for origin in ["http://evil.example", "null", "https://127.0.0.1:4570", "http://127.0.0.1"]
+        {
+            assert_eq!(
+                check(Some("127.0.0.1:4570"), Some(origin)),
+                Err(Turned::Origin),
+                "{origin}"
+            );
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The control API on the endpoint, below [`PREFIX`]: what runs, faults, events, and a page that shows them.
+//!
+//! | path | does |
+//! |---|---|
+//! | `GET status` | hosts and faults, as [`Status`] |
+//! | `GET faults`, `POST faults`, `DELETE faults` | lists them; adds one ([`Spec`] as JSON); removes all |
+//! | `DELETE faults/ID` | removes one |
+//! | `GET events` | [`Event`]s as lines of JSON; `after=ID`, `since=TIME` (RFC 3339), `follow=true` |
+//! | `GET` (nothing more) | the page; the only thing that needs no token, as it shows nothing by itself |
+
+mod access;
+mod status;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get};
+use axum::{Json, Router};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+pub use self::access::Token;
+use self::access::{Turned, check_place, check_token};
+pub use self::status::{HostStatus, Status};
+use crate::ec2::Ec2;
+use crate::events::{EVENTS, Event};
+use crate::faults::{Faults, Mistake, Spec};
+use crate::ssm::Ssm;
+
+/// Where all of it is; no path of AWS starts like this.
+pub const PREFIX: &str = "/_local-cloud";
+
+/// The largest request; a fault has a few hundred bytes.
+const LARGEST: usize = 64 * 1024;
+
+/// What the control API is about.
+#[derive(Debug, Clone)]
+pub struct Control {
+    /// Loopback port of the endpoint.
+    pub port: u16,
+    /// The secret.
+    pub token: Token,
+    /// The hosts.
+    pub ec2: Arc<Ec2>,
+    /// Their agents.
+    pub ssm: Ssm,
+    /// What shall go wrong.
+    pub faults: Faults,
+}
+
+/// An error of this API.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Problem {
+    /// The field of the request that is wrong, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// A number of a fault that was added.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Added {
+    /// The number.
+    pub id: u64,
+}
+
+/// How many were removed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Removed {
+    /// The number.
+    pub removed: usize,
+}
+
+/// The control API; for the listener on loopback only, never for hosts.
+pub fn router(control: Control) -> Router {
+    let guarded = Router::new()
+        .route("/status", get(show_status))
+        .route("/faults", get(list_faults).post(add_fault).delete(clear_faults))
+        .route("/faults/{id}", delete(remove_fault))
+        .route("/events", get(events))
+        .route("/{*rest}", axum::routing::any(nothing_here))
+        .method_not_allowed_fallback(not_allowed)
+        .layer(from_fn_with_state(control.clone(), need_token));
+    let all = guarded.layer(from_fn_with_state(control.clone(), need_place)).with_state(control);
+    Router::new().nest(PREFIX, all)
+}
+
+async fn need_place(State(control): State<Control>, request: Request, next: Next) -> Response {
+    match check_place(request.headers(), control.port) {
+        Ok(()) => {
+            let mut response = next.run(request).await;
+            let headers = response.headers_mut();
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            response
+        }
+        Err(turned) => turned.response(),
+    }
+}
+
+async fn need_token(State(control): State<Control>, request: Request, next: Next) -> Response {
+    match check_token(request.headers(), &control.token) {
+        Ok(()) => next.run(request).await,
+        Err(turned) => turned.response(),
+    }
+}
+
+impl Turned {
+    fn response(self) -> Response {
+        let (status, message) = match self {
+            Self::Host => (
+                StatusCode::FORBIDDEN,
+                "the Host header names something else than this endpoint on loopback",
+            ),
+            Self::Origin => {
+                (StatusCode::FORBIDDEN, "the request comes from a page of another site")
+            }
+            Self::Token => (
+                StatusCode::UNAUTHORIZED,
+                "the token is missing or wrong: `Authorization: Bearer <token of state.json>`",
+            ),
+        };
+        problem(status, None, message)
+    }
+}
+
+fn problem(status: StatusCode, field: Option<&str>, message: impl Into<String>) -> Response {
+    let body = Problem { field: field.map(str::to_owned), message: message.into() };
+    (status, Json(body)).into_response()
+}
+
+async fn nothing_here(request: Request) -> Response {
+    let path = request.uri().path();
+    problem(StatusCode::NOT_FOUND, None, format!("`{path}` is not of the control API"))
+}
+
+async fn not_allowed(request: Request) -> Response {
+    let message = format!("{} is not allowed here", request.method());
+    problem(StatusCode::METHOD_NOT_ALLOWED, None, message)
+}
+
+async fn show_status(State(control): State<Control>) -> Json<Status> {
+    Json(control.status().await)
+}
+
+async fn list_faults(State(control): State<Control>) -> Response {
+    Json(control.faults.list()).into_response()
+}
+
+async fn add_fault(State(control): State<Control>, request: Request) -> Response {
+    let Ok(body) = to_bytes(request.into_body(), LARGEST).await else {
+        let message = format!("a fault has at most {LARGEST} bytes");
+        return problem(StatusCode::PAYLOAD_TOO_LARGE, None, message);
+    };
+    let added = Spec::from_json(&body).and_then(|spec| control.faults.add(spec));
+    match added {
+        Ok(id) => (StatusCode::CREATED, Json(Added { id })).into_response(),
+        Err(Mistake { field, message }) => problem(StatusCode::BAD_REQUEST, Some(&field), message),
+    }
+}
+
+async fn remove_fault(State(control): State<Control>, Path(id): Path<String>) -> Response {
+    match id.parse() {
+        Ok(id) if control.faults.remove(id) => Json(Removed { removed: 1 }).into_response(),
+        Ok(_) => problem(StatusCode::NOT_FOUND, Some("id"), format!("there is no fault {id}")),
+        Err(_) => {
+            let message = format!("`{id}` is no number of a fault");
+            problem(StatusCode::BAD_REQUEST, Some("id"), message)
+        }
+    }
+}
+
+async fn clear_faults(State(control): State<Control>) -> Json<Removed> {
+    Json(Removed { removed: control.faults.clear() })
+}
+
+/// Which events.
+#[derive(Debug, Deserialize)]
+struct Which {
+    #[serde(default)]
+    after: Option<String>,
+    #[serde(default)]
+    since: Option<String>,
+    #[serde(default)]
+    follow: Option<String>,
+}
+
+async fn events(Query(which): Query<Which>) -> Response {
+    let wrong = |field, message: &str| problem(StatusCode::BAD_REQUEST, Some(field), message);
+    let after: u64 = match which.after.as_deref().unwrap_or("0").parse() {
+        Ok(after) => after,
+        Err(_) => return wrong("after", "must be the number of an event"),
+    };
+    let since = match which.since.as_deref().map(str::parse).transpose() {
+        Ok(since) => since,
+        Err(_) => return wrong("since", "must be a time such as 2026-01-31T12:00:00Z"),
+    };
+    let follow = match which.follow.as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return wrong("follow", "must be true or false"),
+    };
+    let body = if follow {
+        let state = (after, since, EVENTS.newest());
+        Body::from_stream(futures_util::stream::unfold(
+            state,
+            |(mut after, since, mut newest)| async move {
+                loop {
+                    newest.mark_unchanged();
+                    let new = EVENTS.after(after, since);
+                    if let Some(last) = new.last() {
+                        after = last.id;
+                        return Some((Ok::<_, Infallible>(lines(&new)), (after, since, newest)));
+                    }
+                    newest.changed().await.ok()?;
+                }
+            },
+        ))
+    } else {
+        Body::from(lines(&EVENTS.after(after, since)))
+    };
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+fn lines(events: &[Event]) -> Bytes {
+    let mut text = String::new();
+    for event in events {
+        // An event has only string keys, so it always becomes JSON.
+        if let Ok(line) = serde_json::to_string(event) {
+            text.push_str(&line);
+            text.push('\n');
+        }
+    }
+    text.into()
+}

@@ -1,0 +1,90 @@
+//! What runs, put together from hosts, agents and faults.
+
+use serde::{Deserialize, Serialize};
+
+use super::Control;
+use crate::ec2::machine::Reachable;
+use crate::faults::Listed;
+use crate::hosts::HostState;
+
+/// What the daemon says about itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// The project.
+    pub project: String,
+    /// The region.
+    pub region: String,
+    /// All hosts that are not terminated.
+    pub hosts: Vec<HostStatus>,
+    /// All faults, also those that are over.
+    #[serde(default)]
+    pub faults: Vec<Listed>,
+}
+
+/// One host.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HostStatus {
+    /// Instance id.
+    pub instance_id: String,
+    /// `Name` tag.
+    pub name: Option<String>,
+    /// State.
+    pub state: HostState,
+    /// Address in the VPC.
+    pub private_ip: String,
+    /// Public address.
+    pub public_ip: Option<String>,
+    /// Whether its service manager is up.
+    pub reachable: bool,
+    /// Container.
+    pub container: String,
+    /// Debian suite.
+    #[serde(default)]
+    pub suite: String,
+    /// What cloud-init says on the host, as `cloud-init status` would; `None` while the host is down.
+    #[serde(default)]
+    pub cloud_init: Option<String>,
+    /// `PingStatus` of its agent; `None` when it never registered.
+    #[serde(default)]
+    pub agent: Option<String>,
+    /// Use of processors in the last seconds; 100 is one of them.
+    #[serde(default)]
+    pub cpu_percent: Option<f64>,
+    /// Memory that its processes use, in bytes.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
+}
+
+impl Control {
+    /// What runs now.
+    pub async fn status(&self) -> Status {
+        let ec2 = &self.ec2;
+        let hosts = ec2.hosts.all().into_iter().filter(|host| host.state != HostState::Terminated);
+        let host_status = |host: crate::hosts::HostInfo| {
+            let machine = ec2.machine(&host.instance_id).unwrap_or_default();
+            HostStatus {
+                container: ec2.docker.container(&host.instance_id),
+                agent: self.ssm.ping_status(&host.instance_id).map(str::to_owned),
+                suite: ec2.image(&machine.seen.image_id).map_or_else(
+                    |_| machine.seen.image_id.clone(),
+                    |ami| ami.what.name().to_owned(),
+                ),
+                instance_id: host.instance_id,
+                name: host.name,
+                state: host.state,
+                private_ip: host.private_ip.to_string(),
+                public_ip: machine.seen.public_ip.map(|ip| ip.to_string()),
+                reachable: host.state == HostState::Running && machine.reachable == Reachable::Ok,
+                cloud_init: None,
+                cpu_percent: None,
+                memory_bytes: None,
+            }
+        };
+        Status {
+            project: ec2.settings.project.clone(),
+            region: ec2.settings.region.clone(),
+            hosts: hosts.map(host_status).collect(),
+            faults: self.faults.list(),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The endpoint as the daemon puts it together, with a small server in the emulator's place.
+
+use std::sync::Arc;
+
+use axum::Router;
+use local_cloud::control::{self, Control, Token};
+use local_cloud::ec2::{Ec2, Settings};
+use local_cloud::faults::Faults;
+use local_cloud::hosts::Hosts;
+use local_cloud::image::Store;
+use local_cloud::place::Place;
+use local_cloud::proxy::{self, Proxy};
+use local_cloud::ssm::Ssm;
+use local_cloud::upstream::Upstream;
+use tokio::net::TcpListener;
+
+/// A running endpoint.
+pub(crate) struct Endpoint {
+    pub(crate) url: String,
+    pub(crate) token: Token,
+    pub(crate) faults: Faults,
+}
+
+/// Serves on a free port and gives the address.
+pub(crate) async fn serve(router: Router) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("address");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    format!("http://{address}")
+}
+
+fn nowhere() -> Place {
+    Place { state: "/nowhere".into(), cache: "/nowhere".into() }
+}
+
+/// The endpoint before `upstream`.
+pub(crate) async fn endpoint(upstream: &str) -> Endpoint {
+    let upstream = Upstream::new(upstream).expect("client");
+    let settings = Settings {
+        project: "test".into(),
+        region: "us-east-1".into(),
+        images: Store::new(&nowhere(), String::new()),
+        unified_cgroup: false,
+    };
+    let (hosts, faults, token) = (Hosts::default(), Faults::default(), Token::random());
+    let ec2 = Arc::new(Ec2::new(settings, upstream.clone(), hosts.clone(), faults.clone()));
+    let ssm = Ssm::new(hosts, faults.clone());
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("address");
+    let control = Control {
+        port: address.port(),
+        token: token.clone(),
+        ec2: Arc::clone(&ec2),
+        ssm: ssm.clone(),
+        faults: faults.clone(),
+    };
+    let api = proxy::router(Proxy { upstream, ec2, ssm, faults: faults.clone() });
+    let router = control::router(control).merge(api);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    Endpoint { url: format!("http://{address}"), token, faults }
+}
