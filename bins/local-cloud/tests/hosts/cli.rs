@@ -7,6 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
+use crate::answers;
+
 /// An error that the API answered, as the AWS CLI shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AwsError {
@@ -56,6 +58,7 @@ impl Cli {
         let said: Value =
             serde_json::from_str(&line).unwrap_or_else(|error| panic!("{args:?}: {error} {line}"));
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
+        answers::keep(said["answers"].as_array().into_iter().flatten().cloned());
         let text = |field: &str| said[field].as_str().unwrap_or_default().trim().to_owned();
         if said["status"] != 0 {
             return Err(refusal(&text("stderr")));

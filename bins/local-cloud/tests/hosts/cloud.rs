@@ -76,23 +76,6 @@ impl Cloud {
         let project = format!("hosts-{}-{number}", std::process::id());
         let port = free_port();
         let begun = Instant::now();
-        let endpoint = format!("http://127.0.0.1:{port}");
-        let env = [
-            ("AWS_ENDPOINT_URL", endpoint.as_str()),
-            ("AWS_ACCESS_KEY_ID", "rehearsal"),
-            ("AWS_SECRET_ACCESS_KEY", "rehearsal"),
-            ("AWS_REGION", "us-east-1"),
-            ("AWS_DEFAULT_REGION", "us-east-1"),
-            ("AWS_EC2_METADATA_DISABLED", "true"),
-            ("AWS_DEFAULT_OUTPUT", "json"),
-            ("AWS_PAGER", ""),
-            // Every error is seen; a scenario that wants repetition asks for it.
-            ("AWS_MAX_ATTEMPTS", "1"),
-            // Files of the person who runs the tests decide nothing.
-            ("AWS_CONFIG_FILE", "/dev/null"),
-            ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
-        ];
-        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         let cloud = Self {
             watchdog: Some(watchdog(&project)),
             project,
@@ -102,7 +85,7 @@ impl Cloud {
             subnet: String::new(),
             group: String::new(),
             profile: String::new(),
-            cli: Cli::new(&aws(), env),
+            cli: Cli::new(&aws(), environment(port)),
             images: Mutex::default(),
             made: Mutex::default(),
             begun,
@@ -211,6 +194,11 @@ impl Cloud {
             name,
         ]);
         name.to_owned()
+    }
+
+    /// What a client needs to call it, and nothing of the person's own.
+    pub(crate) fn environment(&self) -> Vec<(String, String)> {
+        environment(self.port)
     }
 
     /// A call of the AWS CLI: `aws(&["ec2", "describe-vpcs"])`.
@@ -459,6 +447,26 @@ impl Drop for Cloud {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+fn environment(port: u16) -> Vec<(String, String)> {
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let env = [
+        ("AWS_ENDPOINT_URL", endpoint.as_str()),
+        ("AWS_ACCESS_KEY_ID", "rehearsal"),
+        ("AWS_SECRET_ACCESS_KEY", "rehearsal"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+        ("AWS_DEFAULT_OUTPUT", "json"),
+        ("AWS_PAGER", ""),
+        // Every error is seen; a scenario that wants repetition asks for it.
+        ("AWS_MAX_ATTEMPTS", "1"),
+        // Files of the person who runs the tests decide nothing.
+        ("AWS_CONFIG_FILE", "/dev/null"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+    ];
+    env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
 }
 
 /// Ends the cloud when this test is gone without having done so.

@@ -8,8 +8,10 @@
 #![expect(clippy::print_stdout, reason = "a test says what it does")]
 #![expect(dead_code, reason = "the harness offers more than today's scenarios use")]
 
+mod answers;
 mod cli;
 mod cloud;
+mod conformance;
 mod skeleton;
 mod traces;
 
@@ -21,7 +23,8 @@ use cloud::Cloud;
 type Scenarios = (&'static str, fn(&Cloud));
 
 /// These run at the same time: each keeps to hosts and names of its own, and to faults scoped to them.
-const TOGETHER: &[Scenarios] = &[("skeleton", skeleton::scenarios)];
+const TOGETHER: &[Scenarios] =
+    &[("skeleton", skeleton::scenarios), ("conformance", conformance::scenarios)];
 /// These change the whole cloud (faults without scope, its end): one after the other, when the others are done.
 const ALONE: &[Scenarios] = &[];
 
@@ -49,6 +52,9 @@ fn the_rehearsal_cloud_is_true() {
             thread.spawn_scoped(scope, || scenarios(&cloud)).expect("a thread").join()
         });
         failed.extend(ended.is_err().then_some(name));
+    }
+    if !answers::judged(wanted.is_empty() && failed.is_empty()) {
+        failed.push("answers");
     }
     if !failed.is_empty() {
         println!("--- the end of the daemon's log\n{}", end_of(&cloud.log(), 60));
