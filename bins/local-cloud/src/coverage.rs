@@ -53,7 +53,7 @@ pub struct Service {
     pub made_true: &'static [Operation],
     /// What is answered; where it is empty, the rest.
     pub answered: &'static [&'static str],
-    /// What is refused; where it is empty and `answered` is not, the rest. An entry may be the beginning of names.
+    /// What is refused; where it is empty and `answered` is not, the rest. With `*` at the end, an entry is the beginning of names.
     pub refused: &'static [&'static str],
 }
 
@@ -62,13 +62,21 @@ impl Service {
     pub fn class(&self, operation: &str) -> Class {
         if self.made_true.iter().any(|known| known.name == operation) {
             Class::True
-        } else if self.refused.iter().any(|start| operation.starts_with(start)) {
+        } else if self.refused.iter().any(|entry| fits(entry, operation)) {
             Class::Refused
         } else if self.answered.is_empty() || self.answered.contains(&operation) {
             Class::Answered
         } else {
             Class::Refused
         }
+    }
+}
+
+/// Whether an operation is meant by an entry of a list.
+fn fits(entry: &str, operation: &str) -> bool {
+    match entry.strip_suffix('*') {
+        Some(start) => operation.starts_with(start),
+        None => operation == entry,
     }
 }
 
@@ -141,15 +149,15 @@ pub const MADE_TRUE: &[Service] = &[
 
 /// Services that only pass, but for what is refused; the operation stands in the request's fields.
 pub const ELSEWHERE: &[Service] = &[
-    elsewhere("autoscaling", "Auto Scaling", &["CreateAutoScalingGroup"]),
-    elsewhere("rds", "RDS", &["CreateDBInstance", "CreateDBCluster", "RestoreDB"]),
-    elsewhere("elasticloadbalancing", "Elastic Load Balancing", &["CreateLoadBalancer"]),
+    elsewhere("autoscaling", "Auto Scaling", &["CreateAutoScalingGroup*"]),
+    elsewhere("rds", "RDS", &["CreateDBInstance*", "CreateDBCluster*", "RestoreDB*"]),
+    elsewhere("elasticloadbalancing", "Elastic Load Balancing", &["CreateLoadBalancer*"]),
     elsewhere(
         "elasticache",
         "ElastiCache",
-        &["CreateCacheCluster", "CreateReplicationGroup", "CreateServerlessCache"],
+        &["CreateCacheCluster*", "CreateReplicationGroup*", "CreateServerlessCache*"],
     ),
-    elsewhere("ecs", "ECS", &["RunTask", "StartTask", "CreateService"]),
+    elsewhere("ecs", "ECS", &["RunTask*", "StartTask*", "CreateService*"]),
 ];
 
 /// Amazon MQ, whose operations are paths.
@@ -195,6 +203,7 @@ mod tests {
         check("ssm", "SendCommand", Class::True);
         check("ssm", "PutParameter", Class::Answered);
         check("ssm", "StartSession", Class::Refused);
+        check("ec2", "CreateImageUsageReport", Class::Answered);
         check("rds", "CreateDBInstanceReadReplica", Class::Refused);
         check("rds", "DescribeDBInstances", Class::Answered);
         for service in services() {

@@ -1,11 +1,13 @@
 //! What the list of operations says, compared with what the endpoint does.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use axum::Router;
 use axum::http::StatusCode;
-use local_cloud::coverage::{HEADER, MADE_TRUE, services};
+use local_cloud::coverage::{Class, HEADER, MADE_TRUE, services};
+use serde_json::Value;
 
 use crate::proxy::{authorization, endpoint, serve};
 
@@ -43,6 +45,7 @@ async fn every_listed_operation_is_what_the_list_says() {
         for operation in
             listed.chain(service.answered.iter().copied()).chain(service.refused.iter().copied())
         {
+            let operation = operation.trim_end_matches('*');
             let mark = mark_of(&client, &endpoint, service.name, operation).await;
             assert_eq!(mark, service.class(operation).name(), "{} {operation}", service.name);
         }
@@ -133,4 +136,72 @@ fn is_operation(word: &str) -> bool {
         && VERBS
             .iter()
             .any(|verb| word.strip_prefix(verb).is_some_and(|noun| noun.starts_with(upper)))
+}
+
+/// The page shows the list and the known differences, word for word.
+#[test]
+fn the_page_says_what_is_true() {
+    const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/rehearsal.md");
+    let page = std::fs::read_to_string(PAGE).expect("docs/rehearsal.md");
+    let (begin, end) = ("<!-- generated: coverage -->\n", "<!-- end -->");
+    let (before, rest) = page.split_once(begin).expect("a place for the table");
+    let (_, after) = rest.split_once(end).expect("its end");
+    let wanted = format!("{before}{begin}{}{end}{after}", coverage_tables());
+    if renew() {
+        std::fs::write(PAGE, &wanted).expect("the page can be written");
+    } else {
+        assert!(
+            page == wanted,
+            "docs/rehearsal.md is not what src/coverage.rs and conformance/differences.json say; renew it: \
+             LOCAL_CLOUD_BLESS=1 cargo test -p local-cloud --test it the_page"
+        );
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test's switch is no flag of the tool")]
+fn renew() -> bool {
+    std::env::var_os("LOCAL_CLOUD_BLESS").is_some()
+}
+
+fn coverage_tables() -> String {
+    let mut out = "\n| service | operation | is | note |\n|---|---|---|---|\n".to_owned();
+    // Writing to a String cannot fail.
+    let mut row = |service: &str, operations: &str, class: Class, note: &str| {
+        let _ = writeln!(out, "| {service} | {operations} | {} | {note} |", class.name());
+    };
+    let code = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        names.join(", ")
+    };
+    for service in services() {
+        for operation in service.made_true {
+            row(service.title, &code(&[operation.name]), Class::True, operation.note);
+        }
+        let passes = service.answered.is_empty();
+        let answered = if passes { "all others".to_owned() } else { code(service.answered) };
+        row(service.title, &answered, Class::Answered, "");
+        let refused = if passes { code(service.refused) } else { "all others".to_owned() };
+        row(service.title, &refused, Class::Refused, "");
+    }
+    row("all others", "all", Class::Answered, "");
+
+    out.push_str("\nWhere an answer of these differs from botocore's model:\n\n");
+    out.push_str("| service | operation | where | why |\n|---|---|---|---|\n");
+    let known: Vec<Value> =
+        serde_json::from_str(include_str!("../../conformance/differences.json")).expect("a list");
+    for known in &known {
+        let text = |field: &str| known[field].as_str().unwrap_or_default().replace('*', "…");
+        let any = |field: &str| if known[field] == "*" { "all".to_owned() } else { text(field) };
+        let who = if known["as_on_aws"] == true { "**as on AWS:** " } else { "" };
+        let _ = writeln!(
+            out,
+            "| {} | {} | `{}` | {who}{} |",
+            any("service"),
+            any("operation"),
+            text("path"),
+            text("why")
+        );
+    }
+    out.push('\n');
+    out
 }
