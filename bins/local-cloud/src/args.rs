@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::faults::{KINDS, Kind, Spec};
 use crate::image::suites::{SUITES, Suite};
 use crate::place::Place;
+use crate::timing::Timing;
 
 /// The rehearsal cloud: an AWS endpoint on this machine whose instances really boot.
 #[derive(Debug, clap::Parser)]
@@ -113,6 +114,10 @@ pub struct UpArgs {
     /// Start of the random numbers of faults that bring no seed of their own.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub seed: u64,
+
+    /// How long things take: `short`, or `aws` for as long as there. Single times can follow, e.g. `short,listed=10s`.
+    #[arg(long, value_name = "TIMING", default_value = "short", value_parser = Timing::parse)]
+    pub timing: Timing,
 
     /// Flags every tool has.
     #[command(flatten)]
@@ -416,6 +421,10 @@ pub struct ServeArgs {
     /// Start of the random numbers of faults that bring no seed of their own.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub seed: u64,
+
+    /// How long things take: `short`, or `aws` for as long as there. Single times can follow, e.g. `short,listed=10s`.
+    #[arg(long, value_name = "TIMING", default_value = "short", value_parser = Timing::parse)]
+    pub timing: Timing,
 
     /// The engine uses cgroup v2.
     #[arg(long)]

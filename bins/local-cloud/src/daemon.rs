@@ -75,6 +75,7 @@ pub async fn serve(
         region: region.to_owned(),
         images: images.clone(),
         unified_cgroup: args.unified_cgroup,
+        timing: args.timing.clone(),
     };
     let ec2 = Arc::new(Ec2::new(settings, upstream.clone(), hosts.clone(), faults.clone()));
     let ssm = Ssm::new(hosts, faults.clone());

@@ -30,6 +30,7 @@ pub mod process;
 pub mod proxy;
 pub mod ssm;
 mod table;
+pub mod timing;
 pub mod tls;
 pub mod upstream;
 pub mod venv;

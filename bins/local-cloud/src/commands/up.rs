@@ -105,6 +105,7 @@ async fn prepare(
         format!("--project={project}"),
         format!("--region={}", ctx.region().unwrap_or(DEFAULT_REGION)),
         format!("--seed={}", args.seed),
+        format!("--timing={}", args.timing.text()),
     ];
     match &args.upstream {
         Some(url) => serve.push(format!("--upstream={url}")),

@@ -34,6 +34,7 @@ use crate::image::Store;
 use crate::log;
 use crate::network::{Lead, Networks};
 use crate::operation::Form;
+use crate::timing::Timing;
 use crate::upstream::{Answer, AskError, Upstream};
 
 /// What does not change while the daemon runs.
@@ -47,6 +48,8 @@ pub struct Settings {
     pub images: Store,
     /// Whether the engine uses cgroup v2.
     pub unified_cgroup: bool,
+    /// How long things take.
+    pub timing: Timing,
 }
 
 /// EC2 and what makes it true.
@@ -104,7 +107,7 @@ impl Ec2 {
             docker: Docker::new(&settings.project),
             networks: Networks::new(&settings.project),
             roles: Roles::new(upstream.clone(), &settings.region),
-            nat_gateways: nat::NatGateways::default(),
+            nat_gateways: nat::NatGateways::new(nat::NatTiming::from(&settings.timing)),
             catalogue: Catalogue::new(settings.images.clone()),
             settings,
             upstream,

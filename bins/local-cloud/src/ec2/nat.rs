@@ -16,6 +16,7 @@ use super::answers::{self, Refusal};
 use super::{Ec2, Request};
 use crate::log;
 use crate::operation::Form;
+use crate::timing::Timing;
 use crate::xml::Element;
 
 /// All states of a NAT gateway (API reference, `NatGateway`).
@@ -61,6 +62,12 @@ struct End {
     deleted: Instant,
     /// Whether the emulator was told; until then it is `deleting`, however late.
     done: bool,
+}
+
+impl From<&Timing> for NatTiming {
+    fn from(timing: &Timing) -> Self {
+        Self { pending: timing.nat_pending, deleting: timing.nat_deleting, listed: timing.listed }
+    }
 }
 
 impl NatGateways {

@@ -11,6 +11,7 @@ use local_cloud::image::Store;
 use local_cloud::place::Place;
 use local_cloud::proxy::{self, Proxy};
 use local_cloud::ssm::Ssm;
+use local_cloud::timing::Timing;
 use local_cloud::upstream::Upstream;
 use tokio::net::TcpListener;
 
@@ -41,6 +42,7 @@ pub(crate) async fn endpoint(upstream: &str) -> Endpoint {
         region: "us-east-1".into(),
         images: Store::new(&nowhere(), String::new()),
         unified_cgroup: false,
+        timing: Timing::short(),
     };
     let (hosts, faults, token) = (Hosts::default(), Faults::default(), Token::random());
     let ec2 = Arc::new(Ec2::new(settings, upstream.clone(), hosts.clone(), faults.clone()));
