@@ -78,7 +78,7 @@ pub async fn serve(
         timing: args.timing.clone(),
     };
     let ec2 = Arc::new(Ec2::new(settings, upstream.clone(), hosts.clone(), faults.clone()));
-    let ssm = Ssm::new(hosts, faults.clone());
+    let ssm = Ssm::new(&ec2);
     let api = proxy::router(Proxy {
         upstream,
         ec2: Arc::clone(&ec2),
@@ -86,8 +86,8 @@ pub async fn serve(
         faults: faults.clone(),
     });
     ec2.set_edge(Edge {
-        metadata: imds::router(Arc::clone(&ec2)).merge(ssm.agent_router()),
-        api: api.clone(),
+        metadata: imds::router(Arc::clone(&ec2)),
+        api: api.clone().merge(ssm.agent_router()),
         tls: Authority::open(&place.authority())?.acceptor(region)?,
     });
     let own = control::router(Control {

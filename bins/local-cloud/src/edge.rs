@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::{Extension, Router};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
@@ -14,9 +15,9 @@ use crate::log;
 /// The services at the edge; one set for all VPCs, since the caller's address says which host asks.
 #[derive(Clone)]
 pub struct Edge {
-    /// Instance metadata and the agent's own paths.
+    /// Instance metadata.
     pub metadata: Router,
-    /// The AWS APIs.
+    /// The AWS APIs, and the agent's own paths.
     pub api: Router,
     /// TLS in front of them.
     pub tls: TlsAcceptor,
@@ -46,8 +47,8 @@ impl Edge {
         tokio::spawn(async move {
             loop {
                 match listener.accept().await {
-                    Ok((stream, _)) => {
-                        tokio::spawn(edge.clone().connection(stream));
+                    Ok((stream, host)) => {
+                        tokio::spawn(edge.clone().connection(stream, host));
                     }
                     Err(error) => {
                         // Out of descriptors: the ones in use have to end first.
@@ -60,12 +61,14 @@ impl Edge {
         .abort_handle()
     }
 
-    async fn connection(self, stream: tokio::net::TcpStream) {
+    async fn connection(self, stream: tokio::net::TcpStream, host: SocketAddr) {
         let stream = match self.tls.accept(stream).await {
             Ok(stream) => TokioIo::new(stream),
             Err(error) => return log::line(format_args!("a host's TLS handshake failed: {error}")),
         };
-        let service = TowerToHyperService::new(self.api);
+        // Who calls is known by its address, as at instance metadata.
+        let api = self.api.layer(Extension(ConnectInfo(host)));
+        let service = TowerToHyperService::new(api);
         if let Err(error) =
             hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await
         {

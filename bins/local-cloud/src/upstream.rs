@@ -148,6 +148,39 @@ impl Upstream {
         Err(AskError::Refused { operation, code: read("Code"), message: read("Message") })
     }
 
+    /// Asks an operation of a service that speaks AWS JSON 1.1 in the cloud's own name: the status and the answer.
+    pub async fn ask_json(
+        &self,
+        service: &str,
+        region: &str,
+        target: &str,
+        request: &serde_json::Value,
+    ) -> Result<(StatusCode, serde_json::Value), AskError> {
+        let answer = self
+            .client
+            .post(&self.base)
+            .header(
+                header::AUTHORIZATION,
+                format!(
+                    "AWS4-HMAC-SHA256 Credential=local-cloud/20260101/{region}/{service}/aws4_request, \
+                     SignedHeaders=host, Signature=0"
+                ),
+            )
+            .header(header::CONTENT_TYPE, "application/x-amz-json-1.1")
+            .header("x-amz-target", target)
+            .body(request.to_string())
+            .timeout(Duration::from_secs(60))
+            .send()
+            .await?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        let value = serde_json::from_str(&text).map_err(|error| AskError::Unreadable {
+            operation: target.to_owned(),
+            why: error.to_string(),
+        })?;
+        Ok((status, value))
+    }
+
     fn request(&self, method: Method, uri: &Uri, headers: &HeaderMap) -> reqwest::RequestBuilder {
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let mut passed = headers.clone();

@@ -77,7 +77,7 @@ mod tests {
         let at = |seconds: i64| Timestamp::from_second(seconds).expect("in range");
         assert!(agents.ping("i-1", at(0)).is_none());
         let about = Registration {
-            agent_version: "stand-in".into(),
+            agent_version: "0.0.1.0".into(),
             platform_name: "Debian GNU/Linux".into(),
             platform_version: "12".into(),
             computer_name: "sip-1".into(),

@@ -5,11 +5,14 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::agents::{Agent, Agents, Registration};
-use super::command::{Command, Duty, Order, Outcome, Recipient};
+use super::command::{Command, Duty, Invocation, Order, Outcome, Presence, Recipient};
 use super::status::End;
 
 /// Run Command keeps what was sent for 30 days (user guide, "Run Command").
 const HISTORY: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// More invocations than this do not wait at a time. Amazon's own limit is not published.
+const MOST_WAITING: usize = 1_000;
 
 /// What an agent is to do now.
 #[derive(Debug, Default)]
@@ -39,13 +42,29 @@ impl Book {
         Self { commands: Vec::new(), agents: Agents::new(lost), visible }
     }
 
-    /// Brings everything up to date.
-    pub(super) fn advance(&mut self, now: Timestamp, managed: impl Fn(&str) -> bool) {
-        self.agents.retain(managed);
+    /// Brings everything up to date. `host`: how it is with an instance.
+    pub(super) fn advance(&mut self, now: Timestamp, host: impl Fn(&str) -> Presence) {
+        self.agents.retain(|id| host(id) != Presence::Gone);
         self.commands.retain(|command| now.duration_since(command.requested) < HISTORY);
+        let agents = &self.agents;
+        let presence = |id: &str| match (host(id), agents.get(id)) {
+            (Presence::Gone, _) | (_, None) => Presence::Gone,
+            (Presence::Silent, _) => Presence::Silent,
+            (Presence::There, Some(agent)) if agents.ping_status(agent, now) == "Online" => {
+                Presence::There
+            }
+            (Presence::There, Some(_)) => Presence::Silent,
+        };
         for command in &mut self.commands {
             command.advance(now);
+            command.look_for(presence);
         }
+    }
+
+    /// How many invocations wait for their agents, over all commands.
+    pub(super) fn waiting(&self) -> usize {
+        let invocations = self.commands.iter().flat_map(|command| &command.invocations);
+        invocations.filter(|invocation| invocation.state.waits()).count()
     }
 
     pub(super) fn send(
@@ -55,7 +74,12 @@ impl Book {
         recipients: Vec<Recipient>,
         now: Timestamp,
     ) -> &Command {
-        let command = Command::new(id, order, recipients, now);
+        let exceeds = self.waiting() + recipients.len() > MOST_WAITING;
+        let command = if exceeds {
+            Command::exceeding(id, order, now)
+        } else {
+            Command::new(id, order, recipients, now)
+        };
         self.commands.push(command);
         &self.commands[self.commands.len() - 1]
     }
@@ -113,7 +137,7 @@ impl Book {
             let command = self.commands.iter().find(|command| &command.id == id);
             command
                 .and_then(|command| command.invocation(instance_id))
-                .is_some_and(|invocation| invocation.outcome.is_some())
+                .is_some_and(Invocation::reported)
         };
         let mut free = workers.saturating_sub(held.iter().filter(|id| !ended(id)).count());
         let mut work = Work::default();
@@ -136,13 +160,13 @@ impl Book {
         &mut self,
         instance_id: &str,
         command_id: &str,
-        end: End,
-        outcome: Outcome,
+        end: Option<End>,
+        outcomes: Vec<Outcome>,
         now: Timestamp,
     ) -> Option<bool> {
         let command = self.find(command_id)?;
         command.invocation(instance_id)?;
-        let news = command.finish(instance_id, end, outcome);
+        let news = command.finish(instance_id, end, outcomes);
         command.advance(now);
         Some(news)
     }
@@ -172,7 +196,7 @@ mod tests {
     }
 
     fn send(book: &mut Book, id: &str) {
-        let recipient = Recipient { instance_id: "i-1".into(), name: String::new(), managed: true };
+        let recipient = Recipient { instance_id: "i-1".into(), name: String::new(), refused: None };
         let order = order(Limit::Count(50), Limit::Count(0));
         book.send(id.into(), order, vec![recipient], at(0));
     }
@@ -194,11 +218,14 @@ mod tests {
         assert!(started(&mut book, &["a", "b"]).is_empty());
         assert_eq!(book.command("a").map(|c| c.status().0), Some("InProgress"));
         assert_eq!(book.command("c").map(|c| c.status().0), Some("Pending"));
-        assert_eq!(book.finish("i-1", "a", End::Success, outcome(0), at(2)), Some(true));
+        let mut finish = |instance: &str, id: &str, end: End| {
+            book.finish(instance, id, Some(end), vec![outcome(end, 0)], at(2))
+        };
+        assert_eq!(finish("i-1", "a", End::Success), Some(true));
+        assert_eq!(finish("i-1", "a", End::Failed), Some(false));
+        assert_eq!(finish("i-1", "z", End::Failed), None);
+        assert_eq!(finish("i-2", "b", End::Failed), None, "another host");
         assert_eq!(started(&mut book, &["a", "b"]), ["c"], "said before it knew that `a` is over");
-        assert_eq!(book.finish("i-1", "a", End::Failed, outcome(1), at(2)), Some(false));
-        assert_eq!(book.finish("i-1", "z", End::Failed, outcome(1), at(2)), None);
-        assert_eq!(book.finish("i-2", "b", End::Failed, outcome(1), at(2)), None, "another host");
     }
 
     #[test]
@@ -213,9 +240,35 @@ mod tests {
         let mut book = book(5);
         send(&mut book, "a");
         let month = 30 * 24 * 3600;
-        book.advance(at(month - 1), |_| true);
+        book.advance(at(month - 1), |_| Presence::There);
         assert!(book.command("a").is_some());
-        book.advance(at(month), |_| true);
+        book.advance(at(month), |_| Presence::There);
         assert!(book.command("a").is_none());
+    }
+
+    #[test]
+    fn an_agent_that_is_silent_or_gone_shows_in_what_waits_for_it() {
+        let mut book = book(5);
+        send(&mut book, "a");
+        let details = |book: &Book| book.command("a").map(|c| c.invocations[0].state.details());
+        book.advance(at(14), |_| Presence::There);
+        assert_eq!(details(&book), Some("Pending"));
+        book.advance(at(15), |_| Presence::There);
+        assert_eq!(details(&book), Some("Delayed"), "not heard of for 15 seconds");
+        book.advance(at(16), |_| Presence::Gone);
+        assert_eq!(details(&book), Some("Undeliverable"));
+    }
+
+    #[test]
+    fn too_many_that_wait_are_too_many() {
+        let mut book = book(5);
+        for number in 0..MOST_WAITING {
+            send(&mut book, &number.to_string());
+        }
+        send(&mut book, "more");
+        book.advance(at(1), |_| Presence::There);
+        let status = |id: &str| book.command(id).map(|command| command.status().1);
+        assert_eq!(status("more"), Some("RateExceeded"));
+        assert_eq!(status("999"), Some("Pending"));
     }
 }

@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::document::Step;
 use super::status::{Counts, End, State};
 
 /// `MaxConcurrency` or `MaxErrors`.
@@ -46,18 +47,29 @@ pub(super) struct Target {
 #[derive(Debug, Clone)]
 pub(super) struct Order {
     pub(super) comment: String,
+    pub(super) document: String,
     pub(super) document_version: String,
     /// As it came, to be shown again.
     pub(super) parameters: Map<String, Value>,
-    pub(super) commands: Vec<String>,
-    pub(super) working_directory: String,
-    /// As it came: what an agent makes of it is the agent's affair.
-    pub(super) execution_timeout: u32,
+    pub(super) steps: Vec<Step>,
+    /// Seconds.
     pub(super) delivery_timeout: u32,
+    /// Where the whole output goes besides.
+    pub(super) bucket: Option<Bucket>,
+    /// The log group where it goes while a step runs.
+    pub(super) log_group: Option<String>,
     pub(super) instance_ids: Vec<String>,
     pub(super) targets: Vec<Target>,
     pub(super) max_concurrency: Limit,
     pub(super) max_errors: Limit,
+}
+
+/// `OutputS3BucketName` and `OutputS3KeyPrefix`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Bucket {
+    #[serde(rename = "bucket")]
+    pub(super) name: String,
+    pub(super) prefix: String,
 }
 
 /// Somebody who is to run it.
@@ -65,13 +77,15 @@ pub(super) struct Order {
 pub(super) struct Recipient {
     pub(super) instance_id: String,
     pub(super) name: String,
-    /// Whether it is a managed instance at all.
-    pub(super) managed: bool,
+    /// Why it is not sent there at all.
+    pub(super) refused: Option<End>,
 }
 
-/// What the agent says about a run.
+/// What the agent says about a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Outcome {
+    pub(super) step: String,
+    pub(super) end: End,
     pub(super) code: i32,
     pub(super) stdout: String,
     pub(super) stderr: String,
@@ -85,7 +99,10 @@ pub(super) struct Invocation {
     pub(super) instance_id: String,
     pub(super) instance_name: String,
     pub(super) state: State,
-    pub(super) outcome: Option<Outcome>,
+    /// The steps that have ended, as far as the agent has said.
+    pub(super) outcomes: Vec<Outcome>,
+    /// Whether the agent has said how it ended.
+    reported: bool,
     /// Whether its turn has come; the agent may not have taken it yet.
     sent: bool,
     /// When the agent was last asked to kill it.
@@ -93,6 +110,11 @@ pub(super) struct Invocation {
 }
 
 impl Invocation {
+    /// Whether the agent has said how it ended.
+    pub(super) fn reported(&self) -> bool {
+        self.reported
+    }
+
     fn ask_to_stop(&mut self, now: Timestamp) -> Duty {
         if self.asked_to_stop.is_some_and(|asked| now.duration_since(asked) < ASK_AGAIN) {
             return Duty::Nothing;
@@ -110,6 +132,17 @@ pub(super) enum Duty {
     Stop,
 }
 
+/// How it is with an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// Heard of lately.
+    There,
+    /// Its connection is lost, or its instance is stopped.
+    Silent,
+    /// Its instance is terminated.
+    Gone,
+}
+
 /// An agent that does not react is asked again after this.
 const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(5);
 
@@ -121,6 +154,18 @@ pub(super) struct Command {
     pub(super) requested: Timestamp,
     pub(super) invocations: Vec<Invocation>,
     cancelling: bool,
+    /// Why nobody runs it, as `StatusDetails` say it, once that is known.
+    nobody: Option<Nobody>,
+    settled: bool,
+}
+
+/// Why a command runs nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Nobody {
+    /// Its targets match no managed instance.
+    NoInstancesInTag,
+    /// Too many invocations wait already.
+    RateExceeded,
 }
 
 impl Command {
@@ -135,25 +180,30 @@ impl Command {
             .map(|recipient| Invocation {
                 instance_id: recipient.instance_id,
                 instance_name: recipient.name,
-                state: if recipient.managed {
-                    State::Pending
-                } else {
-                    State::Ended(End::Undeliverable)
-                },
-                outcome: None,
+                state: recipient.refused.map_or(State::Pending, State::Ended),
+                outcomes: Vec::new(),
+                reported: false,
                 sent: false,
                 asked_to_stop: None,
             })
-            .collect();
-        let mut command = Self { id, order, requested, invocations, cancelling: false };
+            .collect::<Vec<_>>();
+        let nobody = invocations.is_empty().then_some(Nobody::NoInstancesInTag);
+        let (cancelling, settled) = (false, false);
+        let mut command = Self { id, order, requested, invocations, cancelling, nobody, settled };
         command.advance(requested);
         command
     }
 
+    /// A command that exceeds what may wait: it is not sent to anybody.
+    pub(super) fn exceeding(id: String, order: Order, requested: Timestamp) -> Self {
+        let nobody = Some(Nobody::RateExceeded);
+        Self { nobody, ..Self::new(id, order, Vec::new(), requested) }
+    }
+
     /// `ExpiresAfter`: the total of both timeouts.
     pub(super) fn expires(&self) -> Timestamp {
-        let seconds =
-            i64::from(self.order.delivery_timeout) + i64::from(self.order.execution_timeout);
+        let seconds = i64::from(self.order.delivery_timeout)
+            + self.order.steps.iter().map(Step::seconds).sum::<i64>();
         self.requested.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
     }
 
@@ -163,7 +213,14 @@ impl Command {
 
     /// `Status` and `StatusDetails`.
     pub(super) fn status(&self) -> (&'static str, &'static str) {
-        self.counts().command(self.max_errors(), self.cancelling)
+        match self.nobody {
+            // As observed on AWS: targets are looked for after the answer.
+            Some(_) if !self.settled => ("Pending", "Pending"),
+            Some(Nobody::NoInstancesInTag) => ("Success", "NoInstancesInTag"),
+            // "The system has canceled the command before executing it on any managed node."
+            Some(Nobody::RateExceeded) => ("Cancelled", "RateExceeded"),
+            None => self.counts().command(self.max_errors(), self.cancelling),
+        }
     }
 
     pub(super) fn invocation(&self, instance_id: &str) -> Option<&Invocation> {
@@ -176,6 +233,7 @@ impl Command {
 
     /// What the passing of time and the ends of others bring about.
     pub(super) fn advance(&mut self, now: Timestamp) {
+        self.settled |= now > self.requested;
         if now >= self.expires() {
             for invocation in self.invocations.iter_mut().filter(|i| !i.state.ended()) {
                 invocation.state = State::Ended(match invocation.state {
@@ -201,6 +259,17 @@ impl Command {
         }
     }
 
+    /// How it is with the agents of those that wait: gone with the instance, not heard of, or there.
+    pub(super) fn look_for(&mut self, presence: impl Fn(&str) -> Presence) {
+        for invocation in self.invocations.iter_mut().filter(|i| i.sent && i.state.waits()) {
+            invocation.state = match presence(&invocation.instance_id) {
+                Presence::Gone => State::Ended(End::Undeliverable),
+                Presence::Silent => State::Delayed,
+                Presence::There => continue,
+            };
+        }
+    }
+
     /// What the agent of an instance is to do now. `held`: it says that it has this command.
     pub(super) fn duty(&mut self, instance_id: &str, held: bool, now: Timestamp) -> Duty {
         let last_start = self
@@ -209,30 +278,43 @@ impl Command {
             .unwrap_or(Timestamp::MAX);
         let Some(invocation) = self.find(instance_id) else { return Duty::Nothing };
         match invocation.state {
-            State::Pending if held => {
+            State::Pending | State::Delayed if held => {
                 invocation.state = State::InProgress;
                 Duty::Nothing
             }
-            State::Pending if invocation.sent && now < last_start => Duty::Start,
+            State::Pending | State::Delayed if invocation.sent && now < last_start => Duty::Start,
             State::Cancelling => invocation.ask_to_stop(now),
             // It took the command a moment before it was cancelled.
-            State::Ended(End::Cancelled) if held && invocation.outcome.is_none() => {
+            State::Ended(End::Cancelled) if held && !invocation.reported => {
                 invocation.ask_to_stop(now)
             }
-            State::Pending | State::InProgress | State::Ended(_) => Duty::Nothing,
+            State::Pending | State::Delayed | State::InProgress | State::Ended(_) => Duty::Nothing,
         }
     }
 
-    /// The agent says how it ended. What has ended already stays as it is.
-    pub(super) fn finish(&mut self, instance_id: &str, end: End, outcome: Outcome) -> bool {
+    /// The agent says which steps have ended, and how all of it did. What has ended already stays as it is.
+    pub(super) fn finish(
+        &mut self,
+        instance_id: &str,
+        end: Option<End>,
+        outcomes: Vec<Outcome>,
+    ) -> bool {
         match self.find(instance_id) {
             Some(invocation) if !invocation.state.ended() => {
-                invocation.state = State::Ended(end);
-                invocation.outcome = Some(outcome);
+                if let Some(end) = end {
+                    invocation.state = State::Ended(end);
+                    invocation.reported = true;
+                } else if invocation.state.waits() {
+                    invocation.state = State::InProgress;
+                }
+                invocation.outcomes = outcomes;
                 true
             }
             Some(invocation) if invocation.state == State::Ended(End::Cancelled) => {
-                invocation.outcome.get_or_insert(outcome);
+                if !invocation.reported {
+                    invocation.outcomes = outcomes;
+                    invocation.reported = end.is_some();
+                }
                 false
             }
             _ => false,
@@ -246,7 +328,7 @@ impl Command {
                 continue;
             }
             match invocation.state {
-                State::Pending => {
+                State::Pending | State::Delayed => {
                     invocation.state = State::Ended(End::Cancelled);
                     self.cancelling = true;
                 }
@@ -266,17 +348,23 @@ impl Command {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use serde_json::json;
+
+    use super::super::document::Document;
     use super::*;
 
     pub(in super::super) fn order(max_concurrency: Limit, max_errors: Limit) -> Order {
+        let parameters = json!({"commands": ["true"], "executionTimeout": ["100"]});
+        let parameters = parameters.as_object().expect("an object").clone();
         Order {
             comment: String::new(),
+            document: "AWS-RunShellScript".into(),
             document_version: "$DEFAULT".into(),
             parameters: Map::new(),
-            commands: vec!["true".into()],
-            working_directory: String::new(),
-            execution_timeout: 100,
+            steps: Document::run_shell_script().steps(&parameters).expect("valid"),
             delivery_timeout: 30,
+            bucket: None,
+            log_group: None,
             instance_ids: Vec::new(),
             targets: Vec::new(),
             max_concurrency,
@@ -288,8 +376,10 @@ pub(super) mod tests {
         Timestamp::from_second(seconds).expect("in range")
     }
 
-    pub(in super::super) fn outcome(code: i32) -> Outcome {
+    pub(in super::super) fn outcome(end: End, code: i32) -> Outcome {
         Outcome {
+            step: "aws:runShellScript".into(),
+            end,
             code,
             stdout: String::new(),
             stderr: String::new(),
@@ -303,7 +393,7 @@ pub(super) mod tests {
             .map(|n| Recipient {
                 instance_id: format!("i-{n}"),
                 name: String::new(),
-                managed: true,
+                refused: None,
             })
             .collect();
         Command::new("c".into(), order(max_concurrency, max_errors), recipients, at(0))
@@ -316,7 +406,7 @@ pub(super) mod tests {
     fn run(command: &mut Command, id: &str, end: End) {
         assert_eq!(command.duty(id, false, at(1)), Duty::Start, "{id}");
         assert_eq!(command.duty(id, true, at(1)), Duty::Nothing, "{id}");
-        assert!(command.finish(id, end, outcome(0)));
+        assert!(command.finish(id, Some(end), vec![outcome(end, 0)]));
         command.advance(at(2));
     }
 
@@ -362,7 +452,8 @@ pub(super) mod tests {
         command.advance(at(130));
         assert_eq!(details(&command), ["DeliveryTimedOut", "DeliveryTimedOut"]);
         assert_eq!(command.status(), ("TimedOut", "DeliveryTimedOut"));
-        assert!(!command.finish("i-0", End::Success, outcome(0)), "too late");
+        let late = vec![outcome(End::Success, 0)];
+        assert!(!command.finish("i-0", Some(End::Success), late), "too late");
     }
 
     #[test]
@@ -377,7 +468,8 @@ pub(super) mod tests {
         assert_eq!(command.duty("i-0", true, at(7)), Duty::Stop, "it did not react");
         // It had taken the command just before.
         assert_eq!(command.duty("i-1", true, at(7)), Duty::Stop);
-        assert!(command.finish("i-0", End::Cancelled, outcome(137)));
+        let killed = vec![outcome(End::Cancelled, 137)];
+        assert!(command.finish("i-0", Some(End::Cancelled), killed));
         assert_eq!(command.status(), ("Cancelled", "Cancelled"));
     }
 
@@ -387,5 +479,47 @@ pub(super) mod tests {
         run(&mut command, "i-0", End::Success);
         command.cancel(&["i-0".into()]);
         assert_eq!(command.status(), ("Success", "Success"));
+    }
+
+    #[test]
+    fn what_waits_for_a_silent_agent_is_delayed_and_undeliverable_when_it_is_gone() {
+        let mut command = command(3, Limit::Count(2), Limit::Count(0));
+        assert_eq!(command.duty("i-0", true, at(1)), Duty::Nothing);
+        command.look_for(|_| Presence::Silent);
+        assert_eq!(
+            details(&command),
+            ["InProgress", "Delayed", "Pending"],
+            "the third has to wait"
+        );
+        assert_eq!(command.status(), ("InProgress", "InProgress"));
+        assert_eq!(command.duty("i-1", false, at(2)), Duty::Start, "it is back");
+        command.look_for(|_| Presence::Gone);
+        assert_eq!(details(&command), ["InProgress", "Undeliverable", "Pending"]);
+        command.advance(at(130));
+        assert_eq!(details(&command), ["DeliveryTimedOut", "Undeliverable", "DeliveryTimedOut"]);
+    }
+
+    #[test]
+    fn a_command_for_nobody_settles_after_its_answer() {
+        let mut none = command(0, Limit::Count(1), Limit::Count(0));
+        assert_eq!(none.status(), ("Pending", "Pending"));
+        none.advance(at(1));
+        assert_eq!(none.status(), ("Success", "NoInstancesInTag"));
+        let order = order(Limit::Count(1), Limit::Count(0));
+        let mut many = Command::exceeding("c".into(), order, at(0));
+        assert_eq!(many.status(), ("Pending", "Pending"));
+        many.advance(at(1));
+        assert_eq!(many.status(), ("Cancelled", "RateExceeded"));
+    }
+
+    #[test]
+    fn steps_are_told_one_by_one() {
+        let mut command = command(1, Limit::Count(1), Limit::Count(0));
+        assert!(command.finish("i-0", None, vec![outcome(End::Success, 0)]));
+        assert_eq!(command.status().0, "InProgress");
+        let all = vec![outcome(End::Success, 0), outcome(End::Failed, 9)];
+        assert!(command.finish("i-0", Some(End::Failed), all));
+        assert_eq!(command.status(), ("Failed", "Failed"));
+        assert_eq!(command.invocations[0].outcomes.len(), 2);
     }
 }

@@ -4,14 +4,13 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::command::{Command, Invocation};
+use super::command::{Command, Invocation, Outcome};
+use super::document::Step;
 use super::paging::{page, size};
 use super::refusal::Refusal;
-use super::send::{DOCUMENT, check_id, required};
+use super::send::{check_id, required};
+use super::status::{End, State};
 use super::{Ssm, epoch, output};
-
-/// The document's one step.
-const PLUGIN: &str = "aws:runShellScript";
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -82,7 +81,9 @@ impl Ssm {
             let invocations: Vec<Value> = page
                 .items
                 .into_iter()
-                .map(|(command, invocation)| invocation_json(command, invocation, request.details))
+                .map(|(command, invocation)| {
+                    self.invocation_json(command, invocation, request.details)
+                })
                 .collect();
             Ok(with_next(json!({"CommandInvocations": invocations}), page.next))
         })
@@ -93,10 +94,6 @@ impl Ssm {
         check_command_id(command_id)?;
         let instance_id = required(request.instance_id.as_deref(), "instanceId")?;
         check_id(instance_id, "instanceId")?;
-        if request.plugin_name.as_deref().is_some_and(|name| name != PLUGIN) {
-            let message = format!("{DOCUMENT} has one step, {PLUGIN}");
-            return Err(Refusal::new("InvalidPluginName", message));
-        }
         self.read_book(|book, now| {
             let found = book
                 .command(command_id)
@@ -106,7 +103,8 @@ impl Ssm {
                 let message = "The command ID and managed node ID don't match any invocations.";
                 return Err(Refusal::new("InvocationDoesNotExist", message));
             };
-            Ok(detailed_json(command, invocation))
+            let step = step(command, request.plugin_name.as_deref())?;
+            Ok(self.detailed_json(command, invocation, step))
         })
     }
 }
@@ -172,7 +170,7 @@ impl<'a> Wanted<'a> {
 
     fn command(&self, command: &Command) -> bool {
         self.command.is_none_or(|id| command.id == id)
-            && self.document.is_none_or(|name| name == DOCUMENT)
+            && self.document.is_none_or(|name| name == command.order.document)
             && self.after.is_none_or(|time| command.requested > time)
             && self.before.is_none_or(|time| command.requested < time)
     }
@@ -205,7 +203,7 @@ pub(super) fn command_json(command: &Command) -> Value {
     let counts = command.counts();
     json!({
         "CommandId": command.id,
-        "DocumentName": DOCUMENT,
+        "DocumentName": command.order.document,
         "DocumentVersion": order.document_version,
         "Comment": order.comment,
         "ExpiresAfter": epoch(command.expires()),
@@ -215,8 +213,8 @@ pub(super) fn command_json(command: &Command) -> Value {
         "RequestedDateTime": epoch(command.requested),
         "Status": status,
         "StatusDetails": details,
-        "OutputS3BucketName": "",
-        "OutputS3KeyPrefix": "",
+        "OutputS3BucketName": order.bucket.as_ref().map_or("", |bucket| &bucket.name),
+        "OutputS3KeyPrefix": order.bucket.as_ref().map_or("", |bucket| &bucket.prefix),
         "MaxConcurrency": order.max_concurrency.to_string(),
         "MaxErrors": order.max_errors.to_string(),
         "TargetCount": counts.targets,
@@ -225,86 +223,173 @@ pub(super) fn command_json(command: &Command) -> Value {
         "DeliveryTimedOutCount": counts.delivery_timed_out,
         "ServiceRole": "",
         "NotificationConfig": notification(),
-        "CloudWatchOutputConfig": cloudwatch(),
+        "CloudWatchOutputConfig": cloudwatch(command),
         "TimeoutSeconds": order.delivery_timeout,
     })
 }
 
-fn invocation_json(command: &Command, invocation: &Invocation, details: bool) -> Value {
-    let state = invocation.state;
-    let plugins = if details { plugin_json(invocation).into_iter().collect() } else { Vec::new() };
-    json!({
-        "CommandId": command.id,
-        "InstanceId": invocation.instance_id,
-        "InstanceName": invocation.instance_name,
-        "Comment": command.order.comment,
-        "DocumentName": DOCUMENT,
-        "DocumentVersion": command.order.document_version,
-        "RequestedDateTime": epoch(command.requested),
-        "Status": state.status(),
-        "StatusDetails": state.details(),
-        "StandardOutputUrl": "",
-        "StandardErrorUrl": "",
-        "CommandPlugins": plugins,
-        "ServiceRole": "",
-        "NotificationConfig": notification(),
-        "CloudWatchOutputConfig": cloudwatch(),
-    })
+/// The step that a request means.
+fn step<'a>(command: &'a Command, name: Option<&str>) -> Result<Option<&'a Step>, Refusal> {
+    let steps = &command.order.steps;
+    let invalid = |message: String| Err(Refusal::new("InvalidPluginName", message));
+    match (name, steps.as_slice()) {
+        (Some(name), _) => match steps.iter().find(|step| step.name == name) {
+            Some(step) => Ok(Some(step)),
+            None => invalid(format!("{} has no step {name}", command.order.document)),
+        },
+        (None, [_, _, ..]) => {
+            invalid(format!("{} has several steps; name one", command.order.document))
+        }
+        (None, steps) => Ok(steps.first()),
+    }
 }
 
-/// Nothing until the agent has said how it ended.
-fn plugin_json(invocation: &Invocation) -> Option<Value> {
-    let outcome = invocation.outcome.as_ref()?;
-    Some(json!({
-        "Name": PLUGIN,
-        "Status": invocation.state.status(),
-        "StatusDetails": invocation.state.details(),
-        "ResponseCode": outcome.code,
-        "ResponseStartDateTime": epoch(outcome.started),
-        "ResponseFinishDateTime": epoch(outcome.finished),
-        "Output": output::listed(&outcome.stdout, &outcome.stderr),
-        "StandardOutputUrl": "",
-        "StandardErrorUrl": "",
-        "OutputS3BucketName": "",
-        "OutputS3KeyPrefix": "",
-    }))
+impl Ssm {
+    fn invocation_json(&self, command: &Command, invocation: &Invocation, details: bool) -> Value {
+        let state = invocation.state;
+        let plugins: Vec<Value> = if details {
+            invocation.outcomes.iter().map(|o| self.plugin_json(command, invocation, o)).collect()
+        } else {
+            Vec::new()
+        };
+        // Of one step the addresses stand here as well.
+        let one = match command.order.steps.as_slice() {
+            [one] => Some(one),
+            _ => None,
+        };
+        let url =
+            |stream| one.map_or_else(String::new, |s| self.url(command, invocation, s, stream));
+        json!({
+            "CommandId": command.id,
+            "InstanceId": invocation.instance_id,
+            "InstanceName": invocation.instance_name,
+            "Comment": command.order.comment,
+            "DocumentName": command.order.document,
+            "DocumentVersion": command.order.document_version,
+            "RequestedDateTime": epoch(command.requested),
+            "Status": state.status(),
+            "StatusDetails": state.details(),
+            "StandardOutputUrl": url("stdout"),
+            "StandardErrorUrl": url("stderr"),
+            "CommandPlugins": plugins,
+            "ServiceRole": "",
+            "NotificationConfig": notification(),
+            "CloudWatchOutputConfig": cloudwatch(command),
+        })
+    }
+
+    fn plugin_json(&self, command: &Command, invocation: &Invocation, outcome: &Outcome) -> Value {
+        let state = step_state(invocation, outcome);
+        let step = command.order.steps.iter().find(|step| step.name == outcome.step);
+        let url =
+            |stream| step.map_or_else(String::new, |s| self.url(command, invocation, s, stream));
+        let bucket = command.order.bucket.as_ref();
+        let prefix = bucket.zip(step).map(|(bucket, step)| {
+            let parts =
+                [&bucket.prefix, &command.id, &invocation.instance_id, &folder(&step.action)];
+            parts
+                .map(|part| part.trim_matches('/'))
+                .into_iter()
+                .filter(|p| !p.is_empty())
+                .collect::<Vec<_>>()
+                .join("/")
+        });
+        json!({
+            "Name": outcome.step,
+            "Status": state.status(),
+            "StatusDetails": state.details(),
+            "ResponseCode": outcome.code,
+            "ResponseStartDateTime": epoch(outcome.started),
+            "ResponseFinishDateTime": epoch(outcome.finished),
+            "Output": output::listed(&outcome.stdout, &outcome.stderr),
+            "StandardOutputUrl": url("stdout"),
+            "StandardErrorUrl": url("stderr"),
+            "OutputS3Region": self.region,
+            "OutputS3BucketName": bucket.map_or("", |bucket| &bucket.name),
+            "OutputS3KeyPrefix": prefix.unwrap_or_default(),
+        })
+    }
+
+    fn detailed_json(
+        &self,
+        command: &Command,
+        invocation: &Invocation,
+        step: Option<&Step>,
+    ) -> Value {
+        let name = step.map(|step| step.name.as_str()).unwrap_or_default();
+        let outcome = invocation.outcomes.iter().find(|outcome| outcome.step == name);
+        let state = outcome.map_or(invocation.state, |outcome| step_state(invocation, outcome));
+        let time =
+            |time: Option<Timestamp>| time.map_or(String::new(), |time| format!("{time:.3}"));
+        let text = |text: Option<&String>| text.cloned().unwrap_or_default();
+        let url =
+            |stream| step.map_or_else(String::new, |s| self.url(command, invocation, s, stream));
+        json!({
+            "CommandId": command.id,
+            "InstanceId": invocation.instance_id,
+            "Comment": command.order.comment,
+            "DocumentName": command.order.document,
+            "DocumentVersion": command.order.document_version,
+            "PluginName": name,
+            "ResponseCode": outcome.map_or(-1, |outcome| outcome.code),
+            "ExecutionStartDateTime": time(outcome.map(|outcome| outcome.started)),
+            "ExecutionElapsedTime": outcome.map_or(String::new(), |outcome| {
+                let elapsed = outcome.finished.duration_since(outcome.started);
+                elapsed_text(elapsed.unsigned_abs().as_millis())
+            }),
+            "ExecutionEndDateTime": time(outcome.map(|outcome| outcome.finished)),
+            "Status": state.status(),
+            "StatusDetails": state.details(),
+            "StandardOutputContent": text(outcome.map(|outcome| &outcome.stdout)),
+            "StandardOutputUrl": url("stdout"),
+            "StandardErrorContent": text(outcome.map(|outcome| &outcome.stderr)),
+            "StandardErrorUrl": url("stderr"),
+            "CloudWatchOutputConfig": cloudwatch(command),
+        })
+    }
+
+    /// Where a step's output is in S3, whether it is there or not, as the service says it.
+    fn url(&self, command: &Command, invocation: &Invocation, step: &Step, stream: &str) -> String {
+        let Some(bucket) = &command.order.bucket else { return String::new() };
+        let host = format!("https://s3.{}.amazonaws.com", self.region);
+        let parts = [
+            host.as_str(),
+            &bucket.name,
+            &bucket.prefix,
+            &command.id,
+            &invocation.instance_id,
+            &folder(&step.action),
+            &folder(&step.step),
+            stream,
+        ];
+        let parts = parts.map(|part| part.trim_matches('/'));
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
+    }
 }
 
-fn detailed_json(command: &Command, invocation: &Invocation) -> Value {
-    let state = invocation.state;
-    let outcome = invocation.outcome.as_ref();
-    let time = |time: Option<Timestamp>| time.map_or(String::new(), |time| format!("{time:.3}"));
-    let text = |text: Option<&String>| text.cloned().unwrap_or_default();
-    json!({
-        "CommandId": command.id,
-        "InstanceId": invocation.instance_id,
-        "Comment": command.order.comment,
-        "DocumentName": DOCUMENT,
-        "DocumentVersion": command.order.document_version,
-        "PluginName": PLUGIN,
-        "ResponseCode": outcome.map_or(-1, |outcome| outcome.code),
-        "ExecutionStartDateTime": time(outcome.map(|outcome| outcome.started)),
-        "ExecutionElapsedTime": outcome.map_or(String::new(), |outcome| {
-            let elapsed = outcome.finished.duration_since(outcome.started);
-            elapsed_text(elapsed.unsigned_abs().as_millis())
-        }),
-        "ExecutionEndDateTime": time(outcome.map(|outcome| outcome.finished)),
-        "Status": state.status(),
-        "StatusDetails": state.details(),
-        "StandardOutputContent": text(outcome.map(|outcome| &outcome.stdout)),
-        "StandardOutputUrl": "",
-        "StandardErrorContent": text(outcome.map(|outcome| &outcome.stderr)),
-        "StandardErrorUrl": "",
-        "CloudWatchOutputConfig": cloudwatch(),
-    })
+/// A step's own state, or that of the invocation where the service decided it.
+fn step_state(invocation: &Invocation, outcome: &Outcome) -> State {
+    match invocation.state {
+        State::Ended(End::Cancelled) if outcome.end != End::Success => invocation.state,
+        _ => State::Ended(outcome.end),
+    }
+}
+
+/// Colons are left out of addresses.
+fn folder(name: &str) -> String {
+    name.replace(':', "")
 }
 
 fn notification() -> Value {
     json!({"NotificationArn": "", "NotificationEvents": [], "NotificationType": ""})
 }
 
-fn cloudwatch() -> Value {
-    json!({"CloudWatchLogGroupName": "", "CloudWatchOutputEnabled": false})
+fn cloudwatch(command: &Command) -> Value {
+    let group = &command.order.log_group;
+    json!({
+        "CloudWatchLogGroupName": group.as_deref().unwrap_or_default(),
+        "CloudWatchOutputEnabled": group.is_some(),
+    })
 }
 
 /// ISO 8601 as the service writes it: `PT0.271S`, `PT1H0.271S`.

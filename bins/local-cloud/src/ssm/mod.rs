@@ -8,17 +8,21 @@
 //! | [`status`], [`command`], [`agents`], [`book`] | the state machine; pure, the time comes as an argument |
 //! | [`output`] | what is kept of a long output |
 //! | [`send`], [`list`], [`instances`], [`paging`] | requests to the state machine, its answers to replies |
-//! | [`wire`] | the agent's side, served at the metadata address |
+//! | [`document`] | what a document makes of its parameters; pure |
+//! | [`services`] | what it asks of the emulator: documents |
+//! | [`wire`] | the agent's side |
 
 mod agents;
 mod book;
 mod command;
+mod document;
 mod instances;
 mod list;
 mod output;
 mod paging;
 mod refusal;
 mod send;
+mod services;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -34,7 +38,9 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use self::book::Book;
+use self::command::Presence;
 use self::refusal::Refusal;
+use crate::ec2::Ec2;
 use crate::faults::Faults;
 use crate::hosts::{HostState, Hosts};
 
@@ -100,6 +106,9 @@ pub struct Ssm {
     hosts: Hosts,
     /// What shall go wrong.
     pub faults: Faults,
+    region: String,
+    /// Where the rest of the account is; none in tests without it.
+    ec2: Option<Arc<Ec2>>,
     book: Arc<Mutex<Book>>,
     /// Counts changes that an agent or a reader may wait for.
     changes: Arc<watch::Sender<u64>>,
@@ -107,9 +116,14 @@ pub struct Ssm {
 }
 
 impl Ssm {
-    /// Systems Manager for these hosts, without any agent yet.
-    pub fn new(hosts: Hosts, faults: Faults) -> Self {
-        Self { faults, ..Self::timed(hosts, Timing::default()) }
+    /// Systems Manager for the hosts of EC2, without any agent yet, before the same emulator.
+    pub fn new(ec2: &Arc<Ec2>) -> Self {
+        Self {
+            faults: ec2.faults.clone(),
+            region: ec2.settings.region.clone(),
+            ec2: Some(Arc::clone(ec2)),
+            ..Self::timed(ec2.hosts.clone(), Timing::default())
+        }
     }
 
     fn timed(hosts: Hosts, timing: Timing) -> Self {
@@ -117,6 +131,8 @@ impl Ssm {
         Self {
             hosts,
             faults: Faults::default(),
+            region: crate::DEFAULT_REGION.to_owned(),
+            ec2: None,
             book,
             changes: Arc::new(watch::Sender::new(0)),
             timing,
@@ -126,7 +142,10 @@ impl Ssm {
     /// Answers a call; `None` for what the emulator keeps truly.
     pub async fn handle(&self, operation: &str, body: &[u8]) -> Option<Reply> {
         let outcome = match operation {
-            "SendCommand" => read(body).and_then(|request| self.send_command(request)),
+            "SendCommand" => match read(body) {
+                Ok(request) => self.send_command(request).await,
+                Err(refusal) => Err(refusal),
+            },
             "CancelCommand" => read(body).and_then(|request| self.cancel_command(&request)),
             "ListCommands" => read(body).and_then(|request| self.list_commands(&request)),
             "ListCommandInvocations" => {
@@ -161,7 +180,7 @@ impl Ssm {
         })
     }
 
-    /// The agents' side, for the metadata address; needs `ConnectInfo<SocketAddr>`.
+    /// The agents' side, for the names of the services; needs `ConnectInfo<SocketAddr>`.
     pub fn agent_router(&self) -> Router {
         wire::router(self.clone())
     }
@@ -170,7 +189,7 @@ impl Ssm {
     fn read_book<T>(&self, look: impl FnOnce(&mut Book, Timestamp) -> T) -> T {
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Timestamp::now();
-        book.advance(now, |id| self.is_managed(id));
+        book.advance(now, |id| self.presence(id));
         look(&mut book, now)
     }
 
@@ -181,11 +200,13 @@ impl Ssm {
         result
     }
 
-    /// A terminated instance is deregistered.
-    fn is_managed(&self, id: &str) -> bool {
-        self.hosts.by_instance(id).is_some_and(|host| {
-            !matches!(host.state, HostState::ShuttingDown | HostState::Terminated)
-        })
+    /// A terminated instance is deregistered; one that is stopped has no agent that could be heard of.
+    fn presence(&self, id: &str) -> Presence {
+        match self.hosts.by_instance(id).map(|host| host.state) {
+            None | Some(HostState::ShuttingDown | HostState::Terminated) => Presence::Gone,
+            Some(HostState::Stopped | HostState::Stopping) => Presence::Silent,
+            Some(HostState::Pending | HostState::Running) => Presence::There,
+        }
     }
 }
 

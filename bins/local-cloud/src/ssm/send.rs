@@ -5,31 +5,28 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::command::{Limit, Order, Recipient, Target};
+use super::command::{Bucket, Limit, Order, Recipient, Target};
+use super::document::{self, Document, Source};
 use super::list::command_json;
 use super::refusal::Refusal;
+use super::status::End;
 use super::{Ssm, book::Book};
 use crate::ec2::answers::request_id;
+use crate::hosts::HostState;
 use crate::log;
 
-/// The one document.
-pub(super) const DOCUMENT: &str = "AWS-RunShellScript";
 /// `InstanceIds`, and the values of one target.
 const MOST_IDS: usize = 50;
 const MOST_TARGETS: usize = 5;
+/// Characters of a target's key.
+const LONGEST_KEY: usize = 163;
 const LONGEST_COMMENT: usize = 100;
 /// Seconds a command may wait for its agent (service model).
 const DELIVERY: std::ops::RangeInclusive<u32> = 30..=2_592_000;
 /// What the service assumes for it.
 const DELIVERY_DEFAULT: u32 = 3_600;
-/// The document's default for `executionTimeout`, in seconds.
-const EXECUTION_DEFAULT: u32 = 3_600;
-/// The document's pattern for `executionTimeout` allows so many seconds.
-const EXECUTION: std::ops::RangeInclusive<u32> = 1..=172_800;
-/// The document's size together with its parameters' (`CreateDocument`: 64 KB).
-const LARGEST: usize = 64 * 1024;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct SendCommand {
     document_name: Option<String>,
@@ -41,16 +38,24 @@ pub(super) struct SendCommand {
     timeout_seconds: Option<u32>,
     max_concurrency: Option<String>,
     max_errors: Option<String>,
-    // What cannot be done truly yet.
     #[serde(rename = "OutputS3BucketName")]
     output_s3_bucket_name: Option<String>,
     #[serde(rename = "OutputS3KeyPrefix")]
     output_s3_key_prefix: Option<String>,
-    cloud_watch_output_config: Option<Value>,
+    cloud_watch_output_config: Option<CloudWatch>,
+    // What cannot be done truly yet.
     service_role_arn: Option<String>,
     notification_config: Option<Value>,
     alarm_configuration: Option<Value>,
     document_hash: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct CloudWatch {
+    cloud_watch_log_group_name: Option<String>,
+    #[serde(default)]
+    cloud_watch_output_enabled: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -62,20 +67,59 @@ pub(super) struct CancelCommand {
 }
 
 impl Ssm {
-    pub(super) fn send_command(&self, request: SendCommand) -> Result<Value, Refusal> {
-        let order = order(request)?;
+    pub(super) async fn send_command(&self, request: SendCommand) -> Result<Value, Refusal> {
+        let document = self.document(&request).await?;
+        let order = order(request, document.as_ref())?;
+        // Without a document that runs here there are no steps; without steps for this system it does not fit.
+        let fits = Document::fits_linux(&order.steps);
         let id = request_id();
-        let body = self.change_book(|book, now| {
-            let recipients = if order.targets.is_empty() {
+        self.change_book(|book, now| {
+            let mut recipients = if order.targets.is_empty() {
                 self.by_id(book, &order.instance_ids)?
             } else {
                 self.by_target(book, &order.targets)
             };
+            if !fits && order.targets.is_empty() {
+                let message = format!(
+                    "The document {} is not supported on the platform type Linux",
+                    order.document
+                );
+                return Err(Refusal::new("UnsupportedPlatformType", message));
+            }
+            for recipient in recipients.iter_mut().filter(|_| !fits) {
+                recipient.refused.get_or_insert(End::InvalidPlatform);
+            }
             let command = book.send(id, order, recipients, now);
-            log::line(format_args!("command {} to {}", command.id, names(command)));
+            for invocation in &command.invocations {
+                log::line(format_args!(
+                    "{}: command {} is sent",
+                    invocation.instance_id, command.id
+                ));
+            }
+            if command.invocations.is_empty() {
+                log::line(format_args!("command {} is sent to nobody", command.id));
+            }
             Ok(json!({"Command": command_json(command)}))
-        })?;
-        Ok(body)
+        })
+    }
+
+    /// The document that a command names; `None` for one that is known to be for other systems.
+    async fn document(&self, request: &SendCommand) -> Result<Option<Document>, Refusal> {
+        let name = required(request.document_name.as_deref(), "documentName")?;
+        // An ARN names it as well: arn:aws:ssm:us-east-1::document/AWS-RunShellScript.
+        let name = name.rsplit_once(":document/").map_or(name, |(_, name)| name);
+        let version = request.document_version.as_deref().unwrap_or("$DEFAULT");
+        match document::source(name)? {
+            Source::Own | Source::ForWindows
+                if !["$DEFAULT", "$LATEST", "1"].contains(&version) =>
+            {
+                let message = format!("{name} has no version {version}");
+                Err(Refusal::new("InvalidDocumentVersion", message))
+            }
+            Source::Own => Ok(Some(Document::run_shell_script())),
+            Source::ForWindows => Ok(None),
+            Source::Account => self.account_document(name, version).await.map(Some),
+        }
     }
 
     pub(super) fn cancel_command(&self, request: &CancelCommand) -> Result<Value, Refusal> {
@@ -104,7 +148,7 @@ impl Ssm {
         let recipients: Vec<_> = ids.iter().map(|id| self.recipient(book, id)).collect();
         let strangers: Vec<&str> = recipients
             .iter()
-            .filter(|recipient| !recipient.managed)
+            .filter(|recipient| recipient.refused.is_some())
             .map(|recipient| recipient.instance_id.as_str())
             .collect();
         if strangers.is_empty() {
@@ -145,23 +189,22 @@ impl Ssm {
 
     fn recipient(&self, book: &Book, id: &str) -> Recipient {
         let host = self.hosts.by_instance(id);
+        // A stopped instance can be sent to; the command waits.
+        let there = host.as_ref().is_some_and(|host| {
+            !matches!(host.state, HostState::ShuttingDown | HostState::Terminated)
+        });
+        let managed = there && book.agent(id).is_some();
         Recipient {
             instance_id: id.to_owned(),
             name: host.and_then(|host| host.name).unwrap_or_default(),
-            managed: book.agent(id).is_some(),
+            refused: (!managed).then_some(End::Undeliverable),
         }
     }
 }
 
-fn names(command: &super::command::Command) -> String {
-    let ids: Vec<&str> = command.invocations.iter().map(|i| i.instance_id.as_str()).collect();
-    if ids.is_empty() { "nobody".to_owned() } else { ids.join(", ") }
-}
-
 /// What is asked for, checked against the service's model and the document.
-fn order(request: SendCommand) -> Result<Order, Refusal> {
+fn order(request: SendCommand, document: Option<&Document>) -> Result<Order, Refusal> {
     refuse_what_cannot_be(&request)?;
-    check_document(request.document_name.as_deref(), request.document_version.as_deref())?;
     let comment = request.comment.unwrap_or_default();
     if comment.chars().count() > LONGEST_COMMENT {
         let must = "Member must have length less than or equal to 100";
@@ -184,16 +227,23 @@ fn order(request: SendCommand) -> Result<Order, Refusal> {
         let message = "Exactly one of InstanceIds and Targets has to be specified";
         return Err(Refusal::new("ValidationException", message));
     }
+    let document_name = required(request.document_name.as_deref(), "documentName")?.to_owned();
     let parameters = request.parameters.unwrap_or_default();
-    let Document { commands, working_directory, execution_timeout } = document(&parameters)?;
+    let steps = match document {
+        Some(document) => document.steps(&parameters)?,
+        None => Vec::new(),
+    };
+    let log_group =
+        log_group(&request.cloud_watch_output_config.unwrap_or_default(), &document_name)?;
     Ok(Order {
         comment,
+        log_group,
+        document: document_name,
         document_version: request.document_version.unwrap_or_else(|| "$DEFAULT".to_owned()),
         parameters,
-        commands,
-        working_directory,
-        execution_timeout,
+        steps,
         delivery_timeout,
+        bucket: bucket(request.output_s3_bucket_name, request.output_s3_key_prefix)?,
         instance_ids,
         targets,
         max_concurrency: limit(request.max_concurrency.as_deref(), 50, 1, "maxConcurrency")?,
@@ -201,17 +251,43 @@ fn order(request: SendCommand) -> Result<Order, Refusal> {
     })
 }
 
+/// `OutputS3BucketName` (3 to 63 characters) and `OutputS3KeyPrefix` (at most 500).
+fn bucket(name: Option<String>, prefix: Option<String>) -> Result<Option<Bucket>, Refusal> {
+    let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(None) };
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if !(3..=63).contains(&name.len()) || !name.chars().all(allowed) {
+        return Err(Refusal::new("InvalidOutputFolder", format!("{name} is no name of a bucket")));
+    }
+    let prefix = prefix.unwrap_or_default();
+    if prefix.len() > 500 {
+        let must = "Member must have length less than or equal to 500";
+        return Err(Refusal::constraint(prefix, "outputS3KeyPrefix", must));
+    }
+    Ok(Some(Bucket { name, prefix }))
+}
+
+/// The group that is named, else one for the document.
+fn log_group(config: &CloudWatch, document: &str) -> Result<Option<String>, Refusal> {
+    if !config.cloud_watch_output_enabled {
+        return Ok(None);
+    }
+    let named = config.cloud_watch_log_group_name.clone().filter(|name| !name.is_empty());
+    let group = named.unwrap_or_else(|| format!("/aws/ssm/{}", document.replace(':', ".")));
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_./#".contains(c);
+    if group.len() > 512 || !group.chars().all(allowed) {
+        let must = r"Member must satisfy regular expression pattern: [\.\-_/#A-Za-z0-9]+";
+        let at = "cloudWatchOutputConfig.cloudWatchLogGroupName";
+        return Err(Refusal::constraint(group, at, must));
+    }
+    Ok(Some(group))
+}
+
 fn refuse_what_cannot_be(request: &SendCommand) -> Result<(), Refusal> {
     let text = |value: &Option<String>| value.as_ref().is_some_and(|text| !text.is_empty());
     let object = |value: &Option<Value>| {
         value.as_ref().is_some_and(|value| value.as_object().is_none_or(|map| !map.is_empty()))
     };
-    let logs = request.cloud_watch_output_config.as_ref();
-    let to_logs = logs.is_some_and(|config| config["CloudWatchOutputEnabled"] == Value::Bool(true));
     let wanted = [
-        (text(&request.output_s3_bucket_name), "OutputS3BucketName"),
-        (text(&request.output_s3_key_prefix), "OutputS3KeyPrefix"),
-        (to_logs, "CloudWatchOutputConfig"),
         (text(&request.service_role_arn), "ServiceRoleArn"),
         (object(&request.notification_config), "NotificationConfig"),
         (object(&request.alarm_configuration), "AlarmConfiguration"),
@@ -225,87 +301,16 @@ fn refuse_what_cannot_be(request: &SendCommand) -> Result<(), Refusal> {
     }
 }
 
-fn check_document(name: Option<&str>, version: Option<&str>) -> Result<(), Refusal> {
-    let name = required(name, "documentName")?;
-    // An ARN names it as well: arn:aws:ssm:us-east-1::document/AWS-RunShellScript.
-    let name = name.rsplit_once(":document/").map_or(name, |(_, name)| name);
-    if name != DOCUMENT {
-        return Err(if name.starts_with("AWS") {
-            Refusal::not_implemented(format!("the document `{name}`"))
-        } else {
-            Refusal::new("InvalidDocument", format!("Document with name {name} does not exist."))
-        });
-    }
-    match version {
-        None | Some("$DEFAULT" | "$LATEST" | "1") => Ok(()),
-        Some(other) => Err(Refusal::new(
-            "InvalidDocumentVersion",
-            format!("{DOCUMENT} has no version {other}"),
-        )),
-    }
-}
-
-/// What the document makes of its parameters.
-struct Document {
-    commands: Vec<String>,
-    working_directory: String,
-    execution_timeout: u32,
-}
-
-fn document(parameters: &Map<String, Value>) -> Result<Document, Refusal> {
-    let invalid = |message: String| Refusal::new("InvalidParameters", message);
-    let mut commands = Vec::new();
-    let mut working_directory = String::new();
-    let mut execution_timeout = EXECUTION_DEFAULT;
-    let mut size = 0;
-    for (name, value) in parameters {
-        let values: Vec<String> = Deserialize::deserialize(value).map_err(|_| {
-            Refusal::new("SerializationException", format!("{name} is not a list of strings"))
-        })?;
-        size += name.len() + values.iter().map(String::len).sum::<usize>();
-        let one = || match values.as_slice() {
-            [one] => Ok(one),
-            _ => Err(invalid(format!("Parameter \"{name}\" takes one value."))),
-        };
-        match name.as_str() {
-            "commands" => commands = values,
-            "workingDirectory" => one()?.clone_into(&mut working_directory),
-            "executionTimeout" => {
-                let text = one()?;
-                execution_timeout = text
-                    .parse()
-                    .ok()
-                    .filter(|seconds| EXECUTION.contains(seconds) && !text.starts_with(['0', '+']))
-                    .ok_or_else(|| {
-                        let pattern = "1 to 172800 seconds";
-                        invalid(format!(
-                            "Parameter \"{name}\" has invalid value: {text} ({pattern})"
-                        ))
-                    })?;
-            }
-            other => {
-                let message = format!("Parameter \"{other}\" is not defined in the document.");
-                return Err(invalid(message));
-            }
-        }
-    }
-    if commands.is_empty() {
-        return Err(invalid("Parameter \"commands\" requires a value.".to_owned()));
-    }
-    if size > LARGEST {
-        let message =
-            format!("The size limit of a document is 64 KB; the parameters have {size} bytes.");
-        return Err(Refusal::new("MaxDocumentSizeExceeded", message));
-    }
-    Ok(Document { commands, working_directory, execution_timeout })
-}
-
 fn check_targets(targets: &[Target]) -> Result<(), Refusal> {
     if targets.len() > MOST_TARGETS {
         let must = "Member must have length less than or equal to 5";
         return Err(Refusal::constraint(format!("{} targets", targets.len()), "targets", must));
     }
     for target in targets {
+        if target.key.chars().count() > LONGEST_KEY {
+            let must = "Member must have length less than or equal to 163";
+            return Err(Refusal::constraint(&target.key, "targets.member.key", must));
+        }
         if target.values.len() > MOST_IDS {
             let must = "Member must have length less than or equal to 50";
             return Err(Refusal::constraint(&target.key, "targets.member.values", must));
@@ -392,14 +397,15 @@ mod tests {
             "Parameters": {"commands": ["true"]},
         });
         change(&mut request);
-        order(serde_json::from_value(request).expect("a request"))
+        let request = serde_json::from_value(request).expect("a request");
+        order(request, Some(&Document::run_shell_script()))
     }
 
     #[test]
     fn the_documented_defaults_hold() {
         let order = parse(|_| ()).expect("valid");
         assert_eq!(order.delivery_timeout, 3_600);
-        assert_eq!(order.execution_timeout, 3_600);
+        assert_eq!(order.steps[0].timeout, "3600");
         assert_eq!(order.max_concurrency, Limit::Count(50));
         assert_eq!(order.max_errors, Limit::Count(0));
         assert_eq!(order.document_version, "$DEFAULT");
@@ -430,36 +436,31 @@ mod tests {
         check("ValidationException", &set("MaxConcurrency", "101%".into()));
         check("ValidationException", &set("MaxErrors", "+1".into()));
         check("ValidationException", &set("DocumentName", Value::Null));
-        check("InvalidDocument", &set("DocumentName", "mine".into()));
-        check("InvalidDocumentVersion", &set("DocumentVersion", "7".into()));
-        check("NotImplemented", &set("DocumentName", "AWS-RunAnsiblePlaybook".into()));
-        check("NotImplemented", &set("OutputS3BucketName", "bucket".into()));
-        check(
-            "NotImplemented",
-            &set("CloudWatchOutputConfig", json!({"CloudWatchOutputEnabled": true})),
-        );
+        check("InvalidOutputFolder", &set("OutputS3BucketName", "no/bucket".into()));
+        let logs = json!({"CloudWatchOutputEnabled": true, "CloudWatchLogGroupName": "no:group"});
+        check("ValidationException", &set("CloudWatchOutputConfig", logs));
         check("NotImplemented", &set("NotificationConfig", json!({"NotificationArn": "arn"})));
         let parameters = |parameters: Value| set("Parameters", parameters);
         check("InvalidParameters", &parameters(json!({})));
         check("InvalidParameters", &parameters(json!({"commands": []})));
         check("InvalidParameters", &parameters(json!({"commands": ["true"], "shell": ["bash"]})));
-        for bad in ["0", "172801", "1h", "+5", ""] {
-            let value = json!({"commands": ["true"], "executionTimeout": [bad]});
-            check("InvalidParameters", &parameters(value));
-        }
         check("SerializationException", &parameters(json!({"commands": "true"})));
     }
 
     #[test]
-    fn sixty_four_kilobytes_are_the_limit_of_all_parameters_together() {
-        let with = |bytes: usize| {
-            parse(|request| request["Parameters"]["commands"][0] = "x".repeat(bytes).into())
-        };
-        let name = "commands".len();
-        assert!(with(LARGEST - name).is_ok());
-        let refusal = with(LARGEST - name + 1).expect_err("too large");
-        assert_eq!(refusal.code, "MaxDocumentSizeExceeded");
-        assert!(refusal.message.contains("65537"), "{}", refusal.message);
+    fn output_goes_where_it_is_asked_for() {
+        let order = parse(|request| {
+            request["OutputS3BucketName"] = "bucket".into();
+            request["OutputS3KeyPrefix"] = "a/b".into();
+            request["CloudWatchOutputConfig"] = json!({"CloudWatchOutputEnabled": true});
+        })
+        .expect("valid");
+        assert_eq!(order.bucket, Some(Bucket { name: "bucket".into(), prefix: "a/b".into() }));
+        assert_eq!(order.log_group.as_deref(), Some("/aws/ssm/AWS-RunShellScript"));
+        let order = parse(|request| {
+            request["CloudWatchOutputConfig"] = json!({"CloudWatchLogGroupName": "mine"});
+        });
+        assert_eq!(order.expect("valid").log_group, None, "named, and not enabled");
     }
 
     #[test]

@@ -8,6 +8,8 @@
 pub(super) enum State {
     /// No agent has taken it.
     Pending,
+    /// No agent has taken it, and the one that should is not heard of.
+    Delayed,
     /// The agent has it.
     InProgress,
     /// The agent has it and is asked to kill it.
@@ -33,6 +35,10 @@ pub(super) enum End {
     Undeliverable,
     /// Not sent any more because `MaxErrors` was exceeded.
     Terminated,
+    /// The document is for other systems than this one.
+    InvalidPlatform,
+    /// The caller may not send to this instance.
+    AccessDenied,
 }
 
 impl State {
@@ -40,14 +46,22 @@ impl State {
         matches!(self, Self::Ended(_))
     }
 
+    /// Whether it still waits for an agent.
+    pub(super) fn waits(self) -> bool {
+        matches!(self, Self::Pending | Self::Delayed)
+    }
+
     /// `Status`.
     pub(super) fn status(self) -> &'static str {
         match self {
             Self::Pending => "Pending",
+            Self::Delayed => "Delayed",
             Self::InProgress => "InProgress",
             Self::Cancelling => "Cancelling",
             Self::Ended(End::Success) => "Success",
-            Self::Ended(End::Failed | End::Undeliverable) => "Failed",
+            Self::Ended(
+                End::Failed | End::Undeliverable | End::InvalidPlatform | End::AccessDenied,
+            ) => "Failed",
             Self::Ended(End::Cancelled | End::Terminated) => "Cancelled",
             Self::Ended(End::DeliveryTimedOut | End::ExecutionTimedOut) => "TimedOut",
         }
@@ -60,6 +74,8 @@ impl State {
             Self::Ended(End::ExecutionTimedOut) => "ExecutionTimedOut",
             Self::Ended(End::Undeliverable) => "Undeliverable",
             Self::Ended(End::Terminated) => "Terminated",
+            Self::Ended(End::InvalidPlatform) => "InvalidPlatform",
+            Self::Ended(End::AccessDenied) => "AccessDenied",
             other => other.status(),
         }
     }
@@ -78,6 +94,8 @@ pub(super) struct Counts {
     pub(super) targets: usize,
     pub(super) completed: usize,
     pub(super) errors: usize,
+    /// Those of the errors that are execution timeouts.
+    pub(super) execution_timed_out: usize,
     pub(super) delivery_timed_out: usize,
     pub(super) cancelled: usize,
     pub(super) succeeded: usize,
@@ -93,7 +111,7 @@ impl Counts {
         for state in states {
             counts.targets += 1;
             match state {
-                State::Pending => {}
+                State::Pending | State::Delayed => {}
                 State::InProgress | State::Cancelling => counts.in_progress += 1,
                 State::Ended(end) => {
                     counts.completed += 1;
@@ -102,8 +120,11 @@ impl Counts {
                         End::Success => counts.succeeded += 1,
                         End::Cancelled => counts.cancelled += 1,
                         End::DeliveryTimedOut => counts.delivery_timed_out += 1,
-                        End::Undeliverable => counts.undeliverable += 1,
-                        End::Failed | End::ExecutionTimedOut | End::Terminated => {}
+                        End::Undeliverable | End::InvalidPlatform | End::AccessDenied => {
+                            counts.undeliverable += 1;
+                        }
+                        End::ExecutionTimedOut => counts.execution_timed_out += 1,
+                        End::Failed | End::Terminated => {}
                     }
                 }
             }
@@ -117,9 +138,6 @@ impl Counts {
         max_errors: usize,
         cancelling: bool,
     ) -> (&'static str, &'static str) {
-        if self.targets == 0 {
-            return ("Success", "NoInstancesInTag");
-        }
         if self.completed < self.targets {
             return match (cancelling, self.in_progress + self.completed) {
                 (true, _) => ("Cancelling", "Cancelling"),
@@ -127,7 +145,9 @@ impl Counts {
                 (false, _) => ("InProgress", "InProgress"),
             };
         }
-        if self.errors > max_errors {
+        if self.execution_timed_out > max_errors && self.execution_timed_out == self.errors {
+            ("TimedOut", "ExecutionTimedOut")
+        } else if self.errors > max_errors || self.undeliverable == self.targets {
             ("Failed", "Failed")
         } else if self.cancelled > 0 {
             ("Cancelled", "Cancelled")
@@ -152,11 +172,13 @@ mod tests {
             let counts = Counts::of(ends.iter().map(|end| State::Ended(*end)));
             assert_eq!(counts.command(max_errors, false), expected, "{ends:?}, {max_errors}");
         };
-        check(&[], 0, ("Success", "NoInstancesInTag"));
         check(&[End::Success, End::Success], 0, ("Success", "Success"));
         check(&[End::Success, End::Failed], 0, ("Failed", "Failed"));
         check(&[End::Success, End::Failed], 1, ("Failed", "Incomplete"));
-        check(&[End::ExecutionTimedOut], 0, ("Failed", "Failed"));
+        check(&[End::ExecutionTimedOut], 0, ("TimedOut", "ExecutionTimedOut"));
+        check(&[End::ExecutionTimedOut, End::Terminated], 0, ("TimedOut", "ExecutionTimedOut"));
+        check(&[End::ExecutionTimedOut, End::Failed], 0, ("Failed", "Failed"));
+        check(&[End::ExecutionTimedOut], 1, ("Failed", "Incomplete"));
         check(&[End::DeliveryTimedOut], 0, ("TimedOut", "DeliveryTimedOut"));
         check(&[End::DeliveryTimedOut, End::Success], 1, ("Failed", "Incomplete"));
         check(&[End::Success, End::Cancelled], 0, ("Cancelled", "Cancelled"));
@@ -173,7 +195,9 @@ mod tests {
             0,
             ("Success", "Success"),
         );
-        check(&[End::Undeliverable], 0, ("Failed", "Incomplete"));
+        check(&[End::Undeliverable], 0, ("Failed", "Failed"));
+        check(&[End::InvalidPlatform, End::AccessDenied], 0, ("Failed", "Failed"));
+        check(&[End::InvalidPlatform, End::AccessDenied, End::Success], 0, ("Success", "Success"));
     }
 
     #[test]
@@ -182,7 +206,7 @@ mod tests {
             let (status, _) = Counts::of(states.iter().copied()).command(0, cancelling);
             assert_eq!(status, expected, "{states:?}");
         };
-        check(&[State::Pending, State::Pending], false, "Pending");
+        check(&[State::Pending, State::Delayed], false, "Pending");
         check(&[State::Pending, State::InProgress], false, "InProgress");
         check(&[State::Pending, State::Ended(End::Success)], false, "InProgress");
         check(&[State::Cancelling, State::Ended(End::Success)], true, "Cancelling");

@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use axum::routing::{get, put};
+use axum::{Json, Router};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -12,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::{Ssm, Timing};
+use super::{Presence, Ssm, Timing};
 use crate::hosts::{HostInfo, HostState, Hosts};
 
 const HOST: &str = "i-0123456789abcdef0";
@@ -51,7 +53,8 @@ impl Cloud {
         let ssm = Ssm::timed(hosts.clone(), timing);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
-        let service = ssm.agent_router().into_make_service_with_connect_info::<SocketAddr>();
+        let router = ssm.agent_router().merge(metadata());
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(async move { axum::serve(listener, service).await });
         let folder = tempfile::tempdir().expect("a folder");
         Self { ssm, hosts, endpoint, folder, agent: None }
@@ -60,7 +63,7 @@ impl Cloud {
     fn start_agent(&mut self) {
         let child = Command::new("python3")
             .arg(AGENT)
-            .args(["--endpoint", &self.endpoint, "--register-after", "0"])
+            .args(["--endpoint", &self.endpoint, "--metadata", &self.endpoint])
             .arg("--state")
             .arg(self.state())
             .args(["--reboot-command", &format!("touch '{}'", self.path("rebooted").display())])
@@ -142,7 +145,7 @@ impl Cloud {
     async fn ended(&self, command: &str) -> Value {
         self.see("an end", async |cloud| {
             let invocation = cloud.get(command).await;
-            let open = ["Pending", "InProgress", "Cancelling"];
+            let open = ["Pending", "Delayed", "InProgress", "Cancelling"];
             (!open.contains(&invocation["Status"].as_str()?)).then_some(invocation)
         })
         .await
@@ -161,6 +164,18 @@ impl Cloud {
         })
         .await;
     }
+}
+
+/// Instance metadata as far as an agent reads it.
+fn metadata() -> Router {
+    let credentials =
+        json!({"AccessKeyId": "ASIATEST", "SecretAccessKey": "secret", "Token": "token"});
+    let path = |name: &str| format!("/latest/meta-data/{name}");
+    Router::new()
+        .route("/latest/api/token", put(async || "token"))
+        .route(&path("placement/region"), get(async || "us-east-1"))
+        .route(&path("iam/security-credentials/"), get(async || "role"))
+        .route(&path("iam/security-credentials/role"), get(async move || Json(credentials)))
 }
 
 fn host(id: &str, private_ip: Ipv4Addr, role: &str) -> HostInfo {
@@ -353,7 +368,7 @@ async fn an_agent_that_dies_loses_its_connection_but_not_its_commands() {
     assert_eq!(told(&cloud.get(&id).await).0, "InProgress");
     // Nobody can run this one now; it is taken all the same.
     let waiting = cloud.send(&["echo later"], json!({})).await;
-    assert_eq!(told(&cloud.get(&waiting).await).0, "Pending");
+    assert_eq!(told(&cloud.get(&waiting).await).0, "Delayed");
 
     std::fs::write(&go, "").expect("written");
     cloud.start_agent();
@@ -403,7 +418,7 @@ async fn exit_status_194_reboots_and_runs_once_more() {
 #[tokio::test]
 async fn an_agent_registers_again_with_a_service_that_forgot_it() {
     let cloud = Cloud::new().await;
-    cloud.ssm.change_book(|book, _| book.advance(Timestamp::now(), |_| false));
+    cloud.ssm.change_book(|book, _| book.advance(Timestamp::now(), |_| Presence::Gone));
     cloud.until("Online", |status| status == "Online").await;
     assert_eq!(told(&cloud.run(&["echo still"]).await).3, "still\n");
 }
@@ -453,7 +468,10 @@ async fn targets_are_found_by_tag_and_unknown_ids_are_undeliverable() {
     let id = command["CommandId"].as_str().expect("an id");
     assert_eq!(told(&cloud.ended(id).await).3, "hit\n");
     let command = send("tag:role", "none").await;
-    assert_eq!(command["StatusDetails"], "NoInstancesInTag");
+    assert_eq!(command["StatusDetails"], "Pending", "as on AWS, targets are looked for later");
+    let request = json!({"CommandId": command["CommandId"]});
+    let settled = cloud.call("ListCommands", request).await.expect("a list");
+    assert_eq!(settled["Commands"][0]["StatusDetails"], "NoInstancesInTag");
     let command = send("InstanceIds", SILENT).await;
     let request = json!({"CommandId": command["CommandId"], "InstanceId": SILENT});
     let invocation = cloud.call("GetCommandInvocation", request).await.expect("there");
@@ -466,7 +484,7 @@ async fn managed_instances_are_described_and_filtered() {
     let body = cloud.call("DescribeInstanceInformation", json!({})).await.expect("a list");
     let info = &body["InstanceInformationList"][0];
     assert_eq!(info["InstanceId"], HOST);
-    assert_eq!(info["AgentVersion"], "stand-in");
+    assert_eq!(info["AgentVersion"], "0.0.1.0");
     assert_eq!(info["ResourceType"], "EC2Instance");
     assert_eq!(info["IPAddress"], "127.0.0.1");
     assert!(info["LastPingDateTime"].is_f64());

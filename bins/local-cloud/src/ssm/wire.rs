@@ -1,8 +1,9 @@
-//! The agents' side: an agent registers, asks for work again and again, and says how it ended.
+//! The agents' side: an agent registers, asks for work again and again, and says how it ended. Served with TLS at the
+//! services' own names, so that what keeps a host from AWS's APIs keeps its agent from them.
 //!
 //! | request | answer |
 //! |---|---|
-//! | `POST /rehearsal/agent/register` [`Registration`] | who the agent is, by its address |
+//! | `POST /rehearsal/agent/register` [`Registration`] | who the agent is, by its address; 202 `{"wait": seconds}`: not yet |
 //! | `POST /rehearsal/agent/poll` `{"held": [command ids]}` | `{"start": […], "stop": [command ids]}`, when there is something to do or after some seconds |
 //! | `POST /rehearsal/agent/result` [`Finished`] | 204 |
 //!
@@ -22,14 +23,15 @@ use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
 use super::agents::Registration;
-use super::command::{Command, Outcome};
+use super::command::{Bucket, Command, Outcome};
+use super::document::Step;
 use super::status::End;
 use super::{Ssm, output};
 use crate::hosts::HostInfo;
 use crate::log;
 
-/// Both heads with every byte escaped as JSON does at worst, and then some.
-const LARGEST: usize = 256 * 1024;
+/// Both heads of some steps with every byte escaped as JSON does at worst, and then some.
+const LARGEST: usize = 8 * 1024 * 1024;
 
 #[derive(Debug, Deserialize)]
 struct Poll {
@@ -39,9 +41,9 @@ struct Poll {
 #[derive(Debug, Serialize)]
 struct Job {
     command_id: String,
-    commands: Vec<String>,
-    working_directory: String,
-    execution_timeout: u32,
+    steps: Vec<Step>,
+    s3: Option<Bucket>,
+    logs: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -61,6 +63,16 @@ enum Status {
 #[derive(Debug, Deserialize)]
 struct Finished {
     command_id: String,
+    /// Whether nothing more comes.
+    #[serde(rename = "final")]
+    last: bool,
+    /// The steps that ended, in order; none when the command never came to the agent.
+    steps: Vec<FinishedStep>,
+}
+
+#[derive(Debug, Deserialize)]
+struct FinishedStep {
+    name: String,
     status: Status,
     code: i32,
     /// The head of the stream, and how many bytes the whole had.
@@ -98,7 +110,7 @@ async fn register(
     Json(about): Json<Registration>,
 ) -> Result<Response, Problem> {
     let id = caller(&ssm, address)?.instance_id;
-    log::line(format_args!("the agent of {id} registers"));
+    log::line(format_args!("{id}: its agent registers"));
     ssm.change_book(|book, now| book.register(&id, about, now));
     Ok(Json(json!({"instance_id": id})).into_response())
 }
@@ -138,15 +150,17 @@ async fn result(
 ) -> Result<Response, Problem> {
     let id = caller(&ssm, address)?.instance_id;
     let command = finished.command_id.clone();
-    let (end, outcome) = finished.read()?;
+    let (end, outcomes) = finished.read()?;
     let news = ssm.change_book(|book, now| {
         book.ping(&id, now);
-        book.finish(&id, &command, end, outcome, now)
+        book.finish(&id, &command, end, outcomes, now)
     });
     match news {
         Some(news) => {
             let late = if news { "" } else { ", too late" };
-            log::line(format_args!("command {command} on {id}: {end:?}{late}"));
+            if let Some(end) = end {
+                log::line(format_args!("{id}: command {command}: {end:?}{late}"));
+            }
             Ok(StatusCode::NO_CONTENT.into_response())
         }
         None => Err((StatusCode::NOT_FOUND, "no such command was sent here".to_owned())),
@@ -157,32 +171,46 @@ impl Job {
     fn of(command: &Command) -> Self {
         Self {
             command_id: command.id.clone(),
-            commands: command.order.commands.clone(),
-            working_directory: command.order.working_directory.clone(),
-            execution_timeout: command.order.execution_timeout,
+            steps: command.order.steps.clone(),
+            s3: command.order.bucket.clone(),
+            logs: command.order.log_group.clone(),
         }
     }
 }
 
 impl Finished {
-    fn read(self) -> Result<(End, Outcome), Problem> {
+    /// How all of it ended, when it did, and its steps.
+    fn read(self) -> Result<(Option<End>, Vec<Outcome>), Problem> {
+        let outcomes: Vec<Outcome> =
+            self.steps.into_iter().map(FinishedStep::read).collect::<Result<_, _>>()?;
+        // The agent's order: failed before timed out before cancelled before success.
+        let worst = [End::Failed, End::ExecutionTimedOut, End::Cancelled, End::Success]
+            .into_iter()
+            .find(|end| outcomes.iter().any(|outcome| outcome.end == *end))
+            .unwrap_or(End::Cancelled);
+        Ok((self.last.then_some(worst), outcomes))
+    }
+}
+
+impl FinishedStep {
+    fn read(self) -> Result<Outcome, Problem> {
         let time = |milliseconds| {
             Timestamp::from_millisecond(milliseconds)
                 .map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))
         };
-        let outcome = Outcome {
+        Ok(Outcome {
+            step: self.name,
+            end: match self.status {
+                Status::Success => End::Success,
+                Status::Failed => End::Failed,
+                Status::TimedOut => End::ExecutionTimedOut,
+                Status::Cancelled => End::Cancelled,
+            },
             code: self.code,
             stdout: output::kept(&self.stdout, self.stdout_bytes, output::STDOUT),
             stderr: output::kept(&self.stderr, self.stderr_bytes, output::STDERR),
             started: time(self.started)?,
             finished: time(self.finished)?,
-        };
-        let end = match self.status {
-            Status::Success => End::Success,
-            Status::Failed => End::Failed,
-            Status::TimedOut => End::ExecutionTimedOut,
-            Status::Cancelled => End::Cancelled,
-        };
-        Ok((end, outcome))
+        })
     }
 }

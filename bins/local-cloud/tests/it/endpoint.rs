@@ -46,7 +46,7 @@ pub(crate) async fn endpoint(upstream: &str) -> Endpoint {
     };
     let (hosts, faults, token) = (Hosts::default(), Faults::default(), Token::random());
     let ec2 = Arc::new(Ec2::new(settings, upstream.clone(), hosts.clone(), faults.clone()));
-    let ssm = Ssm::new(hosts, faults.clone());
+    let ssm = Ssm::new(&ec2);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("address");
     let control = Control {
