@@ -65,7 +65,7 @@ pub async fn serve(
         daemon: me,
         upstream: child.as_ref().and_then(Child::id).and_then(Identity::of),
     })?;
-    let upstream = Upstream::new(&base)?;
+    let upstream = Upstream::new(&base)?.with_log(place.upstream_log());
     wait_for(&upstream, child.as_mut(), place).await?;
 
     let hosts = Hosts::default();

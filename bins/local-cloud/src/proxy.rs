@@ -73,7 +73,7 @@ impl Proxy {
         let query = parts.uri.query().filter(|query| query.contains("Action="));
         let form = Form::parse(query.map_or(&body[..], str::as_bytes));
         let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
-        self.ec2.handle(ec2::Request { region, form, method, uri, headers, body }).await
+        self.ec2.serve(ec2::Request { region, form, method, uri, headers, body }).await
     }
 
     async fn ssm(&self, request: Request) -> Response<Body> {

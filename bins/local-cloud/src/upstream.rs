@@ -1,5 +1,7 @@
 //! The emulator behind the proxy: how requests are passed on, and how the cloud itself asks it something.
 
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -7,6 +9,7 @@ use axum::http::{HeaderMap, HeaderName, Method, Response, StatusCode, Uri, heade
 use bytes::Bytes;
 
 use crate::error::Error;
+use crate::failure;
 use crate::operation::Form;
 use crate::xml::Element;
 
@@ -15,6 +18,7 @@ use crate::xml::Element;
 pub struct Upstream {
     base: String,
     client: reqwest::Client,
+    log: Option<PathBuf>,
 }
 
 /// Why a question to the emulator has no answer.
@@ -80,7 +84,33 @@ impl Upstream {
             .connect_timeout(Duration::from_secs(5))
             .build()
             .map_err(|error| Error::setup("cannot make an HTTP client", error))?;
-        Ok(Self { base: base.trim_end_matches('/').to_owned(), client })
+        Ok(Self { base: base.trim_end_matches('/').to_owned(), client, log: None })
+    }
+
+    /// Knows its log, which tells why it failed.
+    pub fn with_log(mut self, log: PathBuf) -> Self {
+        self.log = Some(log);
+        self
+    }
+
+    /// The exception in its log that made it fail just now: it is written after the answer, so it is waited for.
+    pub async fn last_words(&self) -> Option<String> {
+        const PATIENCE: Duration = Duration::from_millis(500);
+        let path = self.log.as_ref()?;
+        let before = std::fs::metadata(path).ok()?.len();
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let new = read_from(path, before)?;
+            if let Some(words) = failure::last_exception(&new) {
+                return Some(words.to_owned());
+            }
+            if tokio::time::Instant::now() > deadline {
+                // Written already, then: the last one of the log, which is short of one traceback.
+                let end = read_from(path, before.saturating_sub(16 * 1024))?;
+                return failure::last_exception(&end).map(str::to_owned);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Whether anything answers.
@@ -189,6 +219,15 @@ impl Upstream {
         }
         self.client.request(method, format!("{}{path}", self.base)).headers(passed)
     }
+}
+
+/// The text of a file from a position on.
+fn read_from(path: &Path, start: u64) -> Option<String> {
+    let mut file = std::fs::File::open(path).ok()?;
+    file.seek(SeekFrom::Start(start)).ok()?;
+    let mut text = Vec::new();
+    file.read_to_end(&mut text).ok()?;
+    Some(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Headers that belong to one connection (RFC 9110, 7.6.1).

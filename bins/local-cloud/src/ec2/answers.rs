@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 
 use super::machine::Reachable;
+use crate::failure::{Dialect, Failure};
 use crate::hosts::HostState;
 use crate::operation::Form;
 use crate::xml::Element;
@@ -49,6 +50,17 @@ impl Refusal {
             code: "NotImplemented",
             message: format!("the rehearsal cloud cannot do this truly, so it refuses: {what}"),
         }
+    }
+
+    /// What the emulator's failure means; `last_words` are its log's.
+    pub fn of_the_emulator(last_words: Option<&str>) -> Self {
+        let failure = Failure::of_the_emulator("EC2", last_words, Dialect::Ec2);
+        let code = if failure.status == StatusCode::NOT_IMPLEMENTED {
+            "NotImplemented"
+        } else {
+            "InternalError"
+        };
+        Self { status: failure.status, code, message: failure.message }
     }
 
     /// EC2's answer.

@@ -5,6 +5,8 @@
 
 pub mod answers;
 pub mod catalogue;
+pub mod check;
+mod front;
 mod guard;
 pub mod images;
 pub mod lifecycle;
@@ -27,6 +29,7 @@ use self::roles::Roles;
 use crate::coverage::{self, Class};
 use crate::docker::Docker;
 use crate::edge::Edge;
+use crate::failure;
 use crate::faults::Faults;
 use crate::firewall::PublicAddress;
 use crate::hosts::{HostInfo, HostState, Hosts};
@@ -34,6 +37,7 @@ use crate::image::Store;
 use crate::log;
 use crate::network::{Lead, Networks};
 use crate::operation::Form;
+use crate::paging::Shelf;
 use crate::timing::Timing;
 use crate::upstream::{Answer, AskError, Upstream};
 
@@ -65,6 +69,7 @@ pub struct Ec2 {
     pub(crate) roles: Roles,
     nat_gateways: nat::NatGateways,
     pub(crate) catalogue: Catalogue,
+    shelf: Shelf,
     machines: Mutex<BTreeMap<String, Machine>>,
     edge: OnceLock<Edge>,
     /// One look at the emulator at a time, so that an older one never overwrites a newer one.
@@ -109,6 +114,7 @@ impl Ec2 {
             roles: Roles::new(upstream.clone(), &settings.region),
             nat_gateways: nat::NatGateways::new(nat::NatTiming::from(&settings.timing)),
             catalogue: Catalogue::new(settings.images.clone()),
+            shelf: Shelf::default(),
             settings,
             upstream,
             hosts,
@@ -148,8 +154,8 @@ impl Ec2 {
         }
     }
 
-    /// Answers a request.
-    pub async fn handle(self: &std::sync::Arc<Self>, request: Request) -> Response<Body> {
+    /// Answers a request whose form is right, with the whole list where it is one.
+    async fn handle(self: &std::sync::Arc<Self>, request: Request) -> Response<Body> {
         let operation = request.form.get("Action").unwrap_or_default().to_owned();
         if let Some(what) = answers::pretended(&operation, &request.form) {
             log::line(format_args!("refused: {what}"));
@@ -203,7 +209,11 @@ impl Ec2 {
 
     pub(crate) async fn pass(&self, request: Request) -> Result<Answer, Refusal> {
         let Request { method, uri, headers, body, .. } = request;
-        Ok(self.upstream.fetch(method, &uri, &headers, body).await?)
+        let answer = self.upstream.fetch(method, &uri, &headers, body).await?;
+        if failure::is_page(answer.status, answer.headers.get(header::CONTENT_TYPE)) {
+            return Err(Refusal::of_the_emulator(self.upstream.last_words().await.as_deref()));
+        }
+        Ok(answer)
     }
 
     /// Passes a request on with other fields than it came with.

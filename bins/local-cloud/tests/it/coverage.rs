@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use axum::Router;
 use axum::http::StatusCode;
 use local_cloud::coverage::{Class, HEADER, MADE_TRUE, services};
+use local_cloud::ec2::check;
+use local_cloud::model;
 use serde_json::Value;
 
 use crate::proxy::{authorization, endpoint, serve};
@@ -30,11 +32,21 @@ async fn mark_of(
         "ecs" => request
             .header("x-amz-target", format!("AmazonEC2ContainerServiceV20141113.{operation}"))
             .body("{}"),
+        "ec2" => request.body(ec2_form(operation)),
         _ => request.body(format!("Action={operation}")),
     };
     let answer = request.send().await.expect("an answer");
     let mark = answer.headers().get(HEADER).and_then(|value| value.to_str().ok());
     mark.unwrap_or("none").to_owned()
+}
+
+/// A form that is right, so that the answer comes from where the operation is treated.
+fn ec2_form(operation: &str) -> String {
+    let mut form = format!("Action={operation}");
+    for required in model::ec2(operation).map_or(&[][..], |known| &known.required) {
+        form.push_str(&format!("&{required}={}", check::example(required)));
+    }
+    form
 }
 
 #[tokio::test]
