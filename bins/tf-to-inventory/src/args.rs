@@ -1,12 +1,14 @@
 //! The command line.
 
+use crate::guess::OnDuplicate;
 use deploy_cli::CommonArgs;
 use std::path::PathBuf;
 
 /// Turn Terraform's outputs into an Ansible inventory.
 ///
 /// Reads the output `inventory` from `terraform output -json`, `terraform show -json` or a state file (version 4), told
-/// apart by their shape. Needs neither Terraform nor a network. Without `--output` the inventory goes to stdout.
+/// apart by their shape. A state without that output is guessed from its EC2 instances. Needs neither Terraform nor a
+/// network. Without `--output` the inventory goes to stdout.
 #[derive(Debug, clap::Parser)]
 #[command(version, about)]
 pub struct Args {
@@ -33,6 +35,22 @@ pub struct Args {
     /// Answer Ansible's inventory script protocol: the variables of one host, `{}` for an unknown one.
     #[arg(long, value_name = "HOST", conflicts_with_all = ["output", "check"])]
     pub host: Option<String>,
+
+    /// Only the hosts that this Ansible pattern names, e.g. `sip:!sip-2`.
+    #[arg(long, value_name = "PATTERN")]
+    pub limit: Option<String>,
+
+    /// Exit with 3 unless this group has a host. May be given several times.
+    #[arg(long = "require-group", value_name = "GROUP")]
+    pub require_groups: Vec<String>,
+
+    /// What to do with instances of a guessed inventory that would have the same name.
+    #[arg(long, value_enum, default_value_t)]
+    pub on_duplicate: OnDuplicate,
+
+    /// Print as JSON what became of each instance and why, instead of the inventory.
+    #[arg(long, conflicts_with_all = ["list", "host", "output", "check"])]
+    pub explain: bool,
 
     /// Accept an inventory without hosts instead of exiting with 3.
     #[arg(long)]

@@ -159,18 +159,7 @@ impl Reader {
         let public_ip = self.address(host, "public_ip", &what);
         let groups = self.groups(host.get("groups"), &what);
         let mut vars = self.vars(host.get("vars"), &format!("vars of {what}"), &WRITTEN);
-        let mut write = |key: &str, value: Option<&str>| {
-            if let Some(value) = value {
-                vars.insert(key.to_owned(), json!(value));
-            }
-        };
-        write("ansible_connection", Some(CONNECTION));
-        write("ansible_host", id.as_deref());
-        write("ansible_aws_ssm_instance_id", id.as_deref());
-        write("ansible_aws_ssm_region", region);
-        write(INSTANCE_ID, id.as_deref());
-        write(PRIVATE_IP, private_ip.as_deref());
-        write(PUBLIC_IP, public_ip.as_deref());
+        vars.extend(host_vars(id.as_deref(), region, private_ip.as_deref(), public_ip.as_deref()));
         vars.sort_keys();
         Some(Host {
             name: name.to_owned(),
@@ -369,6 +358,27 @@ impl Reader {
     }
 }
 
+/// The variables that this tool writes for every host: it is reached through Systems Manager.
+pub(crate) fn host_vars(
+    id: Option<&str>,
+    region: Option<&str>,
+    private_ip: Option<&str>,
+    public_ip: Option<&str>,
+) -> Map<String, Value> {
+    [
+        ("ansible_aws_ssm_instance_id", id),
+        ("ansible_aws_ssm_region", region),
+        ("ansible_connection", Some(CONNECTION)),
+        ("ansible_host", id),
+        (INSTANCE_ID, id),
+        (PRIVATE_IP, private_ip),
+        (PUBLIC_IP, public_ip),
+    ]
+    .into_iter()
+    .filter_map(|(key, value)| Some((key.to_owned(), json!(value?))))
+    .collect()
+}
+
 /// Text from outside for a message: short, and without what ends the message's quotes or line.
 fn shown(text: &str) -> String {
     text.chars().take(60).map(|c| if c.is_control() || c == '`' { '?' } else { c }).collect()
@@ -378,7 +388,7 @@ fn is_template(text: &str) -> bool {
     ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark))
 }
 
-fn unsafe_text(text: &str) -> Value {
+pub(crate) fn unsafe_text(text: &str) -> Value {
     if is_template(text) { json!({ UNSAFE: text }) } else { json!(text) }
 }
 
@@ -390,7 +400,7 @@ fn is_identifier(name: &str) -> bool {
 
 /// Every other character becomes `_`, and a leading digit gets one before it
 /// (<https://docs.ansible.com/ansible/latest/inventory_guide/intro_inventory.html>: names follow variable names).
-fn valid_group_name(name: &str) -> String {
+pub(crate) fn valid_group_name(name: &str) -> String {
     let mut valid: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     if valid.starts_with(|c: char| c.is_ascii_digit()) {
@@ -400,7 +410,7 @@ fn valid_group_name(name: &str) -> String {
 }
 
 /// Names without the characters that Ansible expands (`[1:3]`), splits (`:22`) or takes for a pattern.
-fn is_host_name(name: &str) -> bool {
+pub(crate) fn is_host_name(name: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     name.chars().all(inner)
@@ -410,7 +420,7 @@ fn is_host_name(name: &str) -> bool {
 }
 
 /// 8 hexadecimal digits, since 2016 17; `mi-` for managed nodes outside EC2.
-fn is_instance_id(id: &str) -> bool {
+pub(crate) fn is_instance_id(id: &str) -> bool {
     id.strip_prefix("i-").or_else(|| id.strip_prefix("mi-")).is_some_and(|digits| {
         matches!(digits.len(), 8 | 17) && digits.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'))
     })

@@ -40,11 +40,32 @@ pub enum Error {
         /// Everything that is wrong.
         problems: Vec<String>,
     },
+    /// The EC2 instances of a state make no inventory.
+    #[error("{name} has no output `inventory`, and its EC2 instances make none: {}", problems.join("; "))]
+    Guess {
+        /// The source, for people.
+        name: String,
+        /// Everything that is wrong.
+        problems: Vec<String>,
+    },
+    /// `--limit` is malformed or names nothing.
+    #[error("bad `--limit`")]
+    Limit(#[source] deploy_inventory::PatternError),
     /// There is no host.
-    #[error("the output `inventory` in {name} has no hosts")]
+    #[error("{name} has no hosts{}", limit.as_ref().map(|limit| format!(" that match `{limit}`")).unwrap_or_default())]
     NoHosts {
         /// The source, for people.
         name: String,
+        /// The pattern.
+        limit: Option<String>,
+    },
+    /// Groups of `--require-group` without a host.
+    #[error("{name} has no host in {}", groups.join(", "))]
+    EmptyGroups {
+        /// The source, for people.
+        name: String,
+        /// The groups, quoted.
+        groups: Vec<String>,
     },
     /// The output cannot be written, or read for `--check`.
     #[error("cannot {verb} `{}`", path.display())]
@@ -61,7 +82,7 @@ pub enum Error {
 impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
-            Self::NoHosts { .. } => Exit::Empty,
+            Self::NoHosts { .. } | Self::EmptyGroups { .. } => Exit::Empty,
             _ => Exit::Usage,
         }
     }
@@ -73,11 +94,15 @@ impl Failure for Error {
             Self::Contract { .. } => {
                 Some("docs/contracts/inventory-output.schema.json describes the output; change the root module and apply".into())
             }
+            Self::Guess { .. } => Some(
+                "give every instance a `Name` tag of its own, pass `--on-duplicate suffix`, or add the output `inventory`".into(),
+            ),
+            Self::EmptyGroups { .. } => Some("`--explain` says what became of each instance".into()),
             Self::NoHosts { .. } => Some("pass `--allow-empty` if that is meant".into()),
             Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("`terraform output -json > outputs.json` writes it".into())
             }
-            Self::Read { .. } | Self::Output { .. } => None,
+            Self::Read { .. } | Self::Output { .. } | Self::Limit(_) => None,
         }
     }
 }

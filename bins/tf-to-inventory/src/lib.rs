@@ -1,7 +1,8 @@
 //! Turns Terraform's outputs into an Ansible inventory.
 //!
 //! Bytes → [`document`] (which kind of document, and its output `inventory`) → [`contract`] (a valid inventory, or
-//! everything that is wrong) → [`ansible`] (the forms that Ansible reads). Nothing is written before all of it went well.
+//! everything that is wrong) → [`ansible`] (the forms that Ansible reads). A state without that output: [`resources`] →
+//! [`guess`]. Nothing is written before all of it went well.
 
 pub mod ansible;
 mod args;
@@ -9,6 +10,8 @@ pub mod contract;
 pub mod document;
 mod error;
 mod file;
+pub mod guess;
+pub mod resources;
 
 pub use args::{Args, OutputFormat};
 pub use error::Error;
@@ -18,6 +21,7 @@ use deploy_cli::{Context, Done, Exit};
 use deploy_inventory::{Host, Inventory};
 use deploy_report::{Subject, SubjectOutcome};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Reads, converts, and writes, compares or prints.
@@ -28,21 +32,113 @@ pub async fn run(args: &Args, ctx: &Context) -> Result<Done, Error> {
     let name = source_name(&args.source)?;
     let bytes =
         file::read(&args.source).map_err(|source| Error::Read { name: name.clone(), source })?;
-    let value = document::inventory_value(&bytes)
-        .map_err(|fault| Error::Document { name: name.clone(), fault })?;
-    let Converted { inventory, renamed } = contract::convert(&value)
-        .map_err(|problems| Error::Contract { name: name.clone(), problems })?;
-    if inventory.hosts().is_empty() && !args.allow_empty {
-        return Err(Error::NoHosts { name });
+    let found = find(args, &name, &bytes)?;
+    let inventory = limited(args, &name, found.inventory)?;
+    let of_hosts = inventory.hosts().iter().map(subject);
+    let subjects: Vec<Subject> = found.subjects.into_iter().chain(of_hosts).collect();
+    let mut done = finish(args, ctx, &inventory, subjects)?;
+    if args.explain {
+        done.stdout = Some(found.explained);
     }
+    Ok(done)
+}
+
+/// An inventory and where it comes from.
+struct Found {
+    inventory: Inventory,
+    /// What people should know besides the hosts.
+    subjects: Vec<Subject>,
+    /// What `--explain` prints.
+    explained: String,
+}
+
+/// The output `inventory`; in a state without it a guess from its instances.
+fn find(args: &Args, name: &str, bytes: &[u8]) -> Result<Found, Error> {
+    let value = match document::inventory_value(bytes) {
+        Ok(value) => value,
+        Err(fault @ (document::Fault::NoOutputs | document::Fault::NoInventory { .. })) => {
+            let instances = resources::instances(bytes);
+            if instances.is_empty() {
+                return Err(Error::Document { name: name.to_owned(), fault });
+            }
+            return guessed(args, name, &instances);
+        }
+        Err(fault) => return Err(Error::Document { name: name.to_owned(), fault }),
+    };
+    let Converted { inventory, renamed } = contract::convert(&value)
+        .map_err(|problems| Error::Contract { name: name.to_owned(), problems })?;
     let subjects = renamed.iter().map(|(old, new)| {
         let detail = format!(
             "the group `{old}` is written as `{new}`: Ansible wants letters, digits and `_`"
         );
         Subject::new("group", new, SubjectOutcome::Warned, detail)
     });
-    let subjects = subjects.chain(inventory.hosts().iter().map(subject)).collect();
-    finish(args, ctx, &inventory, subjects)
+    let hosts = inventory.hosts().iter();
+    let entries = hosts.map(|host| json!({"host": host.name, "groups": host.groups, "note": ""}));
+    let explained = explained("output", entries.collect());
+    Ok(Found { subjects: subjects.collect(), explained, inventory })
+}
+
+fn guessed(args: &Args, name: &str, instances: &[resources::Resource]) -> Result<Found, Error> {
+    let guess::Guess { inventory, explained: entries } = guess::guess(instances, args.on_duplicate)
+        .map_err(|problems| Error::Guess { name: name.to_owned(), problems })?;
+    let notes = entries.iter().filter(|entry| !entry.note.is_empty()).map(|entry| {
+        let outcome =
+            if entry.host.is_some() { SubjectOutcome::Warned } else { SubjectOutcome::Skipped };
+        Subject::new("instance", &entry.address, outcome, entry.note.clone())
+    });
+    let note =
+        "no output `inventory`: names and groups are guessed from tags, modules and resources";
+    let mut subjects =
+        vec![Subject::new("source", "resources", SubjectOutcome::Warned, note.to_owned())];
+    subjects.extend(notes);
+    let groups: BTreeMap<&str, &[String]> =
+        inventory.hosts().iter().map(|host| (host.name.as_str(), host.groups.as_slice())).collect();
+    let entries = entries.iter().map(|entry| {
+        let host = entry.host.as_deref();
+        json!({
+            "address": entry.address,
+            "host": host,
+            "groups": host.and_then(|host| groups.get(host)).copied().unwrap_or_default(),
+            "note": entry.note,
+        })
+    });
+    let explained = explained("resources", entries.collect());
+    Ok(Found { subjects, explained, inventory })
+}
+
+fn explained(source: &str, entries: Vec<serde_json::Value>) -> String {
+    format!("{:#}\n", json!({"version": 1, "source": source, "instances": entries}))
+}
+
+/// Holds the inventory against `--limit`, `--require-group` and `--allow-empty`.
+fn limited(args: &Args, name: &str, inventory: Inventory) -> Result<Inventory, Error> {
+    let inventory = match args.limit.as_deref() {
+        None => inventory,
+        Some(pattern) => {
+            let chosen = inventory.select(Some(pattern)).map_err(Error::Limit)?;
+            let hosts = chosen.into_iter().cloned().collect();
+            let groups = inventory.groups().into_iter();
+            let group_vars = groups
+                .filter_map(|group| Some((group.to_owned(), inventory.group_vars(group)?.clone())))
+                .collect();
+            Inventory::new(hosts, inventory.all_vars().clone(), group_vars)
+        }
+    };
+    if inventory.hosts().is_empty() && !args.allow_empty {
+        return Err(Error::NoHosts { name: name.to_owned(), limit: args.limit.clone() });
+    }
+    let has = |group: &String| inventory.hosts().iter().any(|host| host.groups.contains(group));
+    let empty: Vec<String> = args
+        .require_groups
+        .iter()
+        .filter(|group| !has(group))
+        .map(|group| format!("`{group}`"))
+        .collect();
+    if !empty.is_empty() {
+        return Err(Error::EmptyGroups { name: name.to_owned(), groups: empty });
+    }
+    Ok(inventory)
 }
 
 fn finish(

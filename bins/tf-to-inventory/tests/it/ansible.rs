@@ -40,10 +40,10 @@ fn seen_by_ansible(inventory: &Path, source: Option<&Path>) -> Value {
     value
 }
 
-fn written(folder: &Path, format: &str) -> PathBuf {
-    let path = folder.join(format!("inventory.{format}"));
+fn written(folder: &Path, source: &str, format: &str) -> PathBuf {
+    let path = folder.join(format!("{source}.{format}"));
     let outcome = tool()
-        .args([&fixture("outputs.json"), Path::new("--output"), &path])
+        .args([&fixture(source), Path::new("--output"), &path])
         .args(["--output-format", format])
         .run();
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
@@ -53,12 +53,16 @@ fn written(folder: &Path, format: &str) -> PathBuf {
 #[test]
 fn json_yaml_and_script_are_equal_to_ansible() {
     let folder = tempfile::tempdir().unwrap();
-    let json_path = written(folder.path(), "json");
-    let json = seen_by_ansible(&json_path, None);
-    let yaml = seen_by_ansible(&written(folder.path(), "yaml"), None);
-    let script = seen_by_ansible(Path::new(BINARY), Some(&fixture("outputs.json")));
-    assert_eq!(json, yaml);
-    assert_eq!(json, script);
+    let [json, guessed] = ["outputs.json", "state.json"].map(|source| {
+        let json = seen_by_ansible(&written(folder.path(), source, "json"), None);
+        let yaml = seen_by_ansible(&written(folder.path(), source, "yaml"), None);
+        let script = seen_by_ansible(Path::new(BINARY), Some(&fixture(source)));
+        assert_eq!(json, yaml);
+        assert_eq!(json, script);
+        json
+    });
+    assert_eq!(guessed["uc_engine"]["hosts"], json!(["sbc-node-0"]));
+    assert_eq!(guessed["env_dev"]["hosts"], json!(["db-primary", "sbc-node-0", "sbc-node-1"]));
 
     assert_eq!(json["sip"]["hosts"], json!(["sip-1", "sip-2"]));
     assert_eq!(json["uc_engine"]["hosts"], json!(["sip-1"]));
@@ -69,7 +73,7 @@ fn json_yaml_and_script_are_equal_to_ansible() {
     assert_eq!(host["numbers"], json!([1, 2.5, 1e16, 1.5e-7, -3, 12_345_678_901_234_567_890_u64]));
     assert_eq!(host["odd"], "a: b # c \u{85} \u{2028} 'quoted' \"twice\" \\ \t é 🎺");
     // Another reader than Ansible sees the same hosts.
-    let text = fs::read_to_string(json_path).unwrap();
+    let text = fs::read_to_string(folder.path().join("outputs.json.json")).unwrap();
     let names: Vec<String> = deploy_inventory::Inventory::parse(&text)
         .unwrap()
         .hosts()
@@ -85,7 +89,11 @@ fn ansible_never_evaluates_text_from_outside() {
     let folder = tempfile::tempdir().unwrap();
     let program = ansible_inventory().with_file_name("ansible");
     let script = PathBuf::from(BINARY);
-    for inventory in [written(folder.path(), "json"), written(folder.path(), "yaml"), script] {
+    for inventory in [
+        written(folder.path(), "outputs.json", "json"),
+        written(folder.path(), "outputs.json", "yaml"),
+        script,
+    ] {
         let outcome = Tool::new(&program)
             .env("LC_ALL", "C.UTF-8")
             .env("TF_TO_INVENTORY_SOURCE", fixture("outputs.json"))

@@ -7,6 +7,7 @@
 
 mod ansible;
 mod command;
+mod guess;
 
 use deploy_testkit::Tool;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,474 @@
+//! EC2 instances among the resources of a state, for documents without the output `inventory`.
+//!
+//! Read while streaming: of every resource only the few attributes that say where and what an instance is, never
+//! `user_data`, `password_data` or `private`, and nothing that the document marks as sensitive. Shapes: state format 4
+//! (`internal/states/statefile/version4.go`) and `terraform show -json`
+//! (<https://developer.hashicorp.com/terraform/internals/json-format#state-representation>).
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The resource type that becomes hosts.
+const INSTANCE: &str = "aws_instance";
+
+/// An instance of a resource `aws_instance`, as the document shows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resource {
+    /// Its address, e.g. `module.sbc["a"].aws_instance.node[0]`.
+    pub address: String,
+    /// The names of the modules on the way to it, outermost first.
+    pub modules: Vec<String>,
+    /// The name of the resource block.
+    pub name: String,
+    /// A `data` source: somebody else's instance.
+    pub data: bool,
+    /// To be destroyed: a newer instance has taken its place.
+    pub deposed: bool,
+    /// To be replaced by the next apply.
+    pub tainted: bool,
+    /// The instance ID.
+    pub id: Option<String>,
+    /// The state at the last refresh, e.g. `running`.
+    pub state: Option<String>,
+    /// Availability zone.
+    pub zone: Option<String>,
+    /// Address inside the VPC.
+    pub private_ip: Option<String>,
+    /// Public address.
+    pub public_ip: Option<String>,
+    /// Tags, the provider's default ones included.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Why a resource is no host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Skipped {
+    /// A data source.
+    Data,
+    /// A deposed object.
+    Deposed,
+    /// It was never made.
+    NoId,
+    /// It did not run at the last refresh.
+    NotRunning,
+}
+
+impl Skipped {
+    /// For people.
+    pub fn why(self) -> &'static str {
+        match self {
+            Self::Data => "a data source, not managed here",
+            Self::Deposed => "deposed: a newer instance has taken its place",
+            Self::NoId => "has no instance ID: its creation did not finish",
+            Self::NotRunning => "was not running at the last refresh",
+        }
+    }
+}
+
+impl Resource {
+    /// Why it is no host; `None` when it is one.
+    pub fn skipped(&self) -> Option<Skipped> {
+        if self.data {
+            return Some(Skipped::Data);
+        }
+        if self.deposed {
+            return Some(Skipped::Deposed);
+        }
+        if self.id.as_deref().is_none_or(str::is_empty) {
+            return Some(Skipped::NoId);
+        }
+        let stopped = self.state.as_deref().is_some_and(|state| state != "running");
+        stopped.then_some(Skipped::NotRunning)
+    }
+}
+
+/// The member `resources` of a state of format 4.
+#[derive(Debug, Default)]
+struct StateResources(Vec<Resource>);
+
+/// The instances of a state of format 4 or of what `terraform show -json` wrote; none for any other document.
+pub fn instances(bytes: &[u8]) -> Vec<Resource> {
+    #[derive(Deserialize)]
+    struct Document {
+        version: Option<u64>,
+        format_version: Option<String>,
+        #[serde(default)]
+        resources: StateResources,
+        #[serde(default)]
+        values: Values,
+    }
+    #[derive(Default, Deserialize)]
+    struct Values {
+        #[serde(default)]
+        root_module: ShownModule,
+    }
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    match serde_json::from_slice::<Document>(bytes) {
+        Ok(document) if document.version == Some(4) => document.resources.0,
+        Ok(document) if document.format_version.is_some() => {
+            document.values.root_module.into_resources()
+        }
+        // Outputs, whose names may be anything, have other types at these places.
+        Ok(_) | Err(_) => Vec::new(),
+    }
+}
+
+#[derive(Deserialize)]
+struct StateBlock {
+    module: Option<String>,
+    #[serde(default)]
+    mode: String,
+    #[serde(rename = "type", default)]
+    kind: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    instances: Vec<StateInstance>,
+}
+
+#[derive(Deserialize)]
+struct StateInstance {
+    index_key: Option<Value>,
+    status: Option<String>,
+    deposed: Option<String>,
+    #[serde(default)]
+    attributes: Attributes,
+    /// Paths, each a list of steps `{"type", "value"}`.
+    #[serde(default)]
+    sensitive_attributes: Value,
+}
+
+impl<'de> Deserialize<'de> for StateResources {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = StateResources;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of resources")
+            }
+
+            // One block at a time, so that what is not kept is gone before the next one is read.
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<StateResources, A::Error> {
+                let mut found = Vec::new();
+                while let Some(block) = seq.next_element::<StateBlock>()? {
+                    if block.kind == INSTANCE {
+                        found.extend(block.resources());
+                    }
+                }
+                Ok(StateResources(found))
+            }
+        }
+        deserializer.deserialize_seq(Reader)
+    }
+}
+
+impl StateBlock {
+    fn resources(self) -> impl Iterator<Item = Resource> {
+        let module = self.module.unwrap_or_default();
+        let data = self.mode == "data";
+        let block = [
+            (!module.is_empty()).then_some(module.as_str()),
+            data.then_some("data"),
+            Some(INSTANCE),
+            Some(self.name.as_str()),
+        ];
+        let block = block.into_iter().flatten().collect::<Vec<_>>().join(".");
+        let (modules, name) = (module_names(&module), self.name.clone());
+        self.instances.into_iter().map(move |instance| {
+            let index = instance.index_key.map(|key| format!("[{key}]")).unwrap_or_default();
+            let base = Resource {
+                address: format!("{block}{index}"),
+                modules: modules.clone(),
+                name: name.clone(),
+                data,
+                deposed: instance.deposed.is_some(),
+                tainted: instance.status.as_deref() == Some("tainted"),
+                ..Resource::default()
+            };
+            let mut attributes = instance.attributes;
+            for path in instance.sensitive_attributes.as_array().into_iter().flatten() {
+                let step = |number: usize| path[number]["value"].as_str();
+                attributes.forget(step(0).unwrap_or_default(), step(1));
+            }
+            attributes.into_resource(base)
+        })
+    }
+}
+
+/// The member `root_module` of `terraform show -json`.
+#[derive(Debug, Default, Deserialize)]
+struct ShownModule {
+    #[serde(default)]
+    resources: Vec<ShownResource>,
+    #[serde(default)]
+    child_modules: Vec<ShownModule>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ShownResource {
+    #[serde(default)]
+    address: String,
+    #[serde(default)]
+    mode: String,
+    #[serde(rename = "type", default)]
+    kind: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    tainted: bool,
+    deposed_key: Option<String>,
+    #[serde(default)]
+    values: Attributes,
+    /// The shape of `values` with `true` for what is sensitive.
+    #[serde(default)]
+    sensitive_values: Value,
+}
+
+impl ShownModule {
+    fn into_resources(self) -> Vec<Resource> {
+        let mut found: Vec<Resource> = self
+            .resources
+            .into_iter()
+            .filter(|resource| resource.kind == INSTANCE)
+            .map(ShownResource::into_resource)
+            .collect();
+        found.extend(self.child_modules.into_iter().flat_map(Self::into_resources));
+        found
+    }
+}
+
+impl ShownResource {
+    fn into_resource(self) -> Resource {
+        let base = Resource {
+            modules: module_names(&self.address),
+            address: self.address,
+            name: self.name,
+            data: self.mode == "data",
+            deposed: self.deposed_key.is_some(),
+            tainted: self.tainted,
+            ..Resource::default()
+        };
+        let mut attributes = self.values;
+        for (name, mark) in self.sensitive_values.as_object().into_iter().flatten() {
+            match mark {
+                Value::Bool(true) => attributes.forget(name, None),
+                Value::Object(keys) => {
+                    keys.iter()
+                        .filter(|(_, mark)| **mark == Value::Bool(true))
+                        .for_each(|(key, _)| attributes.forget(name, Some(key)));
+                }
+                _ => {}
+            }
+        }
+        attributes.into_resource(base)
+    }
+}
+
+/// What is kept of a resource's attributes. Any type has to pass, since resources of all types are read with it.
+#[derive(Debug, Default)]
+struct Attributes {
+    texts: BTreeMap<&'static str, String>,
+    tags: BTreeMap<String, String>,
+}
+
+const TEXTS: [&str; 5] = ["id", "instance_state", "availability_zone", "private_ip", "public_ip"];
+
+impl Attributes {
+    /// Drops what the document marks as sensitive: an attribute, or one tag.
+    fn forget(&mut self, attribute: &str, key: Option<&str>) {
+        match (attribute, key) {
+            ("tags" | "tags_all", Some(key)) => {
+                self.tags.remove(key);
+            }
+            ("tags" | "tags_all", None) => self.tags.clear(),
+            (name, _) => {
+                self.texts.remove(name);
+            }
+        }
+    }
+
+    fn into_resource(mut self, base: Resource) -> Resource {
+        let mut text = |name| self.texts.remove(name).filter(|text: &String| !text.is_empty());
+        Resource {
+            id: text("id"),
+            state: text("instance_state"),
+            zone: text("availability_zone"),
+            private_ip: text("private_ip"),
+            public_ip: text("public_ip"),
+            tags: self.tags,
+            ..base
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Attributes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Attributes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("attributes")
+            }
+
+            fn visit_unit<E>(self) -> Result<Attributes, E> {
+                Ok(Attributes::default())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Attributes, A::Error> {
+                let mut found = Attributes::default();
+                while let Some(key) = map.next_key::<String>()? {
+                    if let Some(name) = TEXTS.iter().find(|name| **name == key) {
+                        if let Value::String(text) = map.next_value()? {
+                            found.texts.insert(name, text);
+                        }
+                    } else if key == "tags" || key == "tags_all" {
+                        if let Value::Object(tags) = map.next_value()? {
+                            let texts = tags
+                                .into_iter()
+                                .filter_map(|(key, value)| Some((key, value.as_str()?.to_owned())));
+                            found.tags.extend(texts);
+                        }
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                }
+                Ok(found)
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+/// The names of the modules in an address, without their keys: `module.a["x.y"].module.b[0].aws_instance.c` → `a`, `b`.
+fn module_names(address: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut rest = address;
+    while let Some(after) = rest.strip_prefix("module.") {
+        let end = after.find(['.', '[']).unwrap_or(after.len());
+        names.push(after[..end].to_owned());
+        rest = after_key(&after[end..]);
+        rest = rest.strip_prefix('.').unwrap_or(rest);
+    }
+    names
+}
+
+/// What follows a key such as `["a.b]"]` or `[0]`, if one stands here.
+fn after_key(text: &str) -> &str {
+    if let Some(quoted) = text.strip_prefix("[\"") {
+        let mut escaped = false;
+        for (at, c) in quoted.char_indices() {
+            match c {
+                _ if escaped => escaped = false,
+                '\\' => escaped = true,
+                '"' => return quoted[at + 1..].strip_prefix(']').unwrap_or(""),
+                _ => {}
+            }
+        }
+        return "";
+    }
+    match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((_, rest)) => rest,
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn state(resources: Value) -> Vec<Resource> {
+        serde_json::from_value::<StateResources>(resources).unwrap().0
+    }
+
+    #[test]
+    fn module_names_stand_before_keys_of_any_form() {
+        let check = |address: &str, expected: &[&str]| {
+            assert_eq!(module_names(address), expected, "{address}");
+        };
+        check("aws_instance.a", &[]);
+        check("module.a", &["a"]);
+        check("module.a.module.b[0].aws_instance.c[1]", &["a", "b"]);
+        check(r#"module.a["x.y"].module.b["\"]."].aws_instance.c"#, &["a", "b"]);
+        check(r#"module.a["x"#, &["a"]);
+    }
+
+    #[test]
+    fn every_instance_of_count_and_for_each_has_its_own_address() {
+        let found = state(json!([
+            {"mode": "managed", "type": "aws_vpc", "name": "v", "instances": [{"attributes": {"id": 7, "tags": [1]}}]},
+            {"module": "module.sbc[\"a\"]", "mode": "managed", "type": "aws_instance", "name": "node", "instances": [
+                {"index_key": 0, "attributes": {"id": "i-0"}},
+                {"index_key": "blue", "status": "tainted", "attributes": {"id": "i-1"}},
+                {"deposed": "00000001", "attributes": {"id": "i-2"}},
+            ]},
+            {"mode": "data", "type": "aws_instance", "name": "other", "instances": [{"attributes": {"id": "i-3"}}]},
+        ]));
+        let addresses: Vec<_> = found.iter().map(|resource| resource.address.as_str()).collect();
+        assert_eq!(
+            addresses,
+            [
+                r#"module.sbc["a"].aws_instance.node[0]"#,
+                r#"module.sbc["a"].aws_instance.node["blue"]"#,
+                r#"module.sbc["a"].aws_instance.node"#,
+                "data.aws_instance.other",
+            ]
+        );
+        let skipped: Vec<_> = found.iter().map(Resource::skipped).collect();
+        assert_eq!(skipped, [None, None, Some(Skipped::Deposed), Some(Skipped::Data)]);
+        assert!(found[1].tainted && !found[0].tainted);
+        assert_eq!(found[0].modules, ["sbc"]);
+    }
+
+    #[test]
+    fn what_is_marked_as_sensitive_is_forgotten() {
+        let step = |kind: &str, value: &str| json!({"type": kind, "value": value});
+        let found = state(
+            json!([{"mode": "managed", "type": "aws_instance", "name": "a", "instances": [{
+                "attributes": {"id": "i-0", "private_ip": "10.0.0.1", "public_ip": "198.51.100.1", "user_data": "canary",
+                    "tags": {"Name": "a", "secret": "canary"}, "tags_all": {"Name": "a", "secret": "canary", "Env": "dev"}},
+                "sensitive_attributes": [
+                    [step("get_attr", "public_ip")],
+                    [step("get_attr", "tags"), step("index", "secret")],
+                    [step("get_attr", "tags_all"), step("index", "secret")],
+                ],
+                "private": "canary",
+            }]}]),
+        );
+        assert!(!format!("{found:?}").contains("canary"), "{found:?}");
+        assert_eq!(
+            (found[0].public_ip.as_deref(), found[0].private_ip.as_deref()),
+            (None, Some("10.0.0.1"))
+        );
+        assert_eq!(found[0].tags.len(), 2);
+
+        let shown: ShownModule = serde_json::from_value(json!({"child_modules": [{"address": "module.m", "resources": [{
+            "address": "module.m.aws_instance.a", "mode": "managed", "type": "aws_instance", "name": "a",
+            "values": {"id": "i-0", "instance_state": "stopped", "tags": {"Name": "a", "secret": "canary"}, "tags_all": null},
+            "sensitive_values": {"tags": {"secret": true}, "root_block_device": [{}]},
+        }]}]}))
+        .unwrap();
+        let found = shown.into_resources();
+        assert!(!format!("{found:?}").contains("canary"), "{found:?}");
+        assert_eq!(found[0].skipped(), Some(Skipped::NotRunning));
+        assert_eq!(found[0].modules, ["m"]);
+    }
+
+    #[test]
+    fn an_instance_without_an_id_is_no_host() {
+        let found =
+            state(json!([{"mode": "managed", "type": "aws_instance", "name": "a", "instances": [
+                {"attributes": {"id": null}}, {"attributes": null}, {"attributes": {"id": ""}},
+            ]}]));
+        assert!(
+            found.iter().all(|resource| resource.skipped() == Some(Skipped::NoId)),
+            "{found:?}"
+        );
+        assert_eq!(found.len(), 3);
+    }
+}
