@@ -80,6 +80,7 @@ pub async fn serve(
     let ec2 = Arc::new(Ec2::new(settings, upstream.clone(), hosts.clone(), faults.clone()));
     let ssm = Ssm::new(&ec2);
     let api = proxy::router(Proxy {
+        shelf: Arc::default(),
         upstream,
         ec2: Arc::clone(&ec2),
         ssm: ssm.clone(),

@@ -27,6 +27,7 @@ pub mod model;
 pub mod network;
 pub mod operation;
 pub mod paging;
+pub mod passed;
 pub mod place;
 pub mod pretended;
 pub mod process;

@@ -5,16 +5,22 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use serde_json::json;
 
 use crate::coverage::{self, Class};
 use crate::ec2::answers::{Refusal, request_id};
 use crate::ec2::{self, Ec2};
+use crate::failure::{self, Dialect};
 use crate::faults::Faults;
 use crate::log;
-use crate::operation::{self, Form};
+use crate::model;
+use crate::operation::{self, Form, Scope};
+use crate::paging::Shelf;
+use crate::passed::{self, Unanswered};
 use crate::pretended;
 use crate::ssm::Ssm;
 use crate::upstream::Upstream;
@@ -31,6 +37,8 @@ pub struct Proxy {
     pub ec2: Arc<Ec2>,
     /// Systems Manager.
     pub ssm: Ssm,
+    /// Lists that somebody may come back for.
+    pub shelf: Arc<Shelf>,
     /// What shall go wrong.
     pub faults: Faults,
 }
@@ -47,9 +55,9 @@ async fn answer(State(proxy): State<Proxy>, request: Request) -> Response<Body> 
     };
     match scope {
         Some(scope) if scope.service == "ec2" => proxy.ec2(scope.region, request).await,
-        Some(scope) if scope.service == "ssm" => proxy.ssm(request).await,
-        Some(scope) if pretended::guards(&scope.service) => {
-            proxy.guarded(&scope.service, request).await
+        Some(scope) if scope.service == "ssm" => proxy.ssm(&scope, request).await,
+        Some(scope) if pretended::guards(&scope.service) || model::knows(&scope.service) => {
+            proxy.guarded(&scope, request).await
         }
         Some(scope)
             if pretended::refuses_path(
@@ -60,7 +68,7 @@ async fn answer(State(proxy): State<Proxy>, request: Request) -> Response<Body> 
         {
             refuse(&format!("{} {}", scope.service, request.uri().path()), true)
         }
-        _ => proxy.stream(request).await,
+        scope => proxy.stream(scope.as_ref(), request).await,
     }
 }
 
@@ -76,7 +84,7 @@ impl Proxy {
         self.ec2.serve(ec2::Request { region, form, method, uri, headers, body }).await
     }
 
-    async fn ssm(&self, request: Request) -> Response<Body> {
+    async fn ssm(&self, scope: &Scope, request: Request) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let Ok(body) = to_bytes(body, LARGEST).await else {
             let message =
@@ -89,14 +97,22 @@ impl Proxy {
         {
             return coverage::mark(json_reply(reply.status, &reply.body), Class::True);
         }
-        match self.upstream.fetch(parts.method, &parts.uri, &parts.headers, body).await {
-            Ok(answer) => coverage::mark(answer.into_response(), Class::Answered),
-            Err(error) => unreachable(&parts.headers, &error),
-        }
+        self.passed(scope, parts, body).await
+    }
+
+    /// Passes a call on whose form is looked at.
+    async fn passed(&self, scope: &Scope, parts: Parts, body: Bytes) -> Response<Body> {
+        let response = match passed::answer(&self.upstream, &self.shelf, scope, &parts, body).await
+        {
+            Ok(response) => response,
+            Err(Unanswered::Refused(response)) => *response,
+            Err(Unanswered::Unreachable(error)) => unreachable(&parts.headers, &error),
+        };
+        coverage::mark(response, Class::Answered)
     }
 
     /// Passes a call on unless nothing would be true behind its answer.
-    async fn guarded(&self, service: &str, request: Request) -> Response<Body> {
+    async fn guarded(&self, scope: &Scope, request: Request) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let target = parts.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
         let Ok(body) = to_bytes(body, LARGEST).await else {
@@ -107,20 +123,37 @@ impl Proxy {
             .and_then(operation::from_target)
             .or_else(|| form.get("Action"))
             .unwrap_or_default();
-        if pretended::refuses(service, operation) {
-            return refuse(&format!("{service} {operation}"), target.is_some());
+        if pretended::refuses(&scope.service, operation) {
+            return refuse(&format!("{} {operation}", scope.service), target.is_some());
         }
-        match self.upstream.fetch(parts.method, &parts.uri, &parts.headers, body).await {
-            Ok(answer) => coverage::mark(answer.into_response(), Class::Answered),
-            Err(error) => unreachable(&parts.headers, &error),
-        }
+        self.passed(scope, parts, body).await
     }
 
-    async fn stream(&self, request: Request) -> Response<Body> {
+    async fn stream(&self, scope: Option<&Scope>, request: Request) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let body =
             reqwest::Body::wrap_stream(body.into_data_stream().map_err(std::io::Error::other));
+        let what = format!(
+            "{} {} {}",
+            scope.map_or("unsigned", |scope| scope.service.as_str()),
+            parts.method,
+            parts.uri.path()
+        );
         match self.upstream.stream(parts.method, &parts.uri, &parts.headers, body).await {
+            Ok(response)
+                if failure::is_page(
+                    response.status(),
+                    response.headers().get(header::CONTENT_TYPE),
+                ) =>
+            {
+                let dialect = if parts.headers.contains_key("x-amz-target") {
+                    Dialect::Json
+                } else {
+                    Dialect::Rest
+                };
+                let failure = passed::broken(&self.upstream, &what, dialect).await;
+                coverage::mark(failure.response(dialect), Class::Answered)
+            }
             Ok(response) => coverage::mark(response, Class::Answered),
             Err(error) => unreachable(&parts.headers, &error),
         }

@@ -56,7 +56,8 @@ pub(crate) async fn endpoint(upstream: &str) -> Endpoint {
         ssm: ssm.clone(),
         faults: faults.clone(),
     };
-    let api = proxy::router(Proxy { upstream, ec2, ssm, faults: faults.clone() });
+    let api =
+        proxy::router(Proxy { upstream, ec2, ssm, shelf: Arc::default(), faults: faults.clone() });
     let router = control::router(control).merge(api);
     tokio::spawn(async move { axum::serve(listener, router).await });
     Endpoint { url: format!("http://{address}"), token, faults }

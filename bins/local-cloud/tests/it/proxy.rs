@@ -126,7 +126,7 @@ async fn an_emulator_that_is_gone_is_unavailable_in_the_callers_protocol() {
         .post(&endpoint)
         .header("authorization", authorization("secretsmanager", "us-east-1"))
         .header("x-amz-target", "secretsmanager.GetSecretValue")
-        .body("{}")
+        .body(r#"{"SecretId":"a"}"#)
         .send()
         .await
         .expect("an answer");
