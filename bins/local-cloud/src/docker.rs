@@ -1,7 +1,9 @@
 //! Containers, networks and images, through the `docker` program.
 
+use std::path::Path;
+
 use crate::error::Error;
-use crate::process::{self, Output, run, run_all};
+use crate::process::{self, Output, last_lines, run, run_all};
 
 /// Label that carries the project; everything made here has it, and `down` finds it by it.
 pub const PROJECT_LABEL: &str = "calldata.local-cloud.project";
@@ -79,6 +81,27 @@ impl Docker {
         let name = self.container(instance_id);
         let args = ["container", "inspect", "--format", "{{.State.Running}}", &name];
         Ok(process::capture("docker", args, None).await?.stdout.trim() == "true")
+    }
+
+    /// Unpacks a tar archive over the file system of a host that does not run.
+    pub async fn copy_archive(&self, instance_id: &str, archive: &Path) -> Result<(), Error> {
+        let file = std::fs::File::open(archive).map_err(|source| Error::File {
+            doing: "read",
+            path: archive.to_owned(),
+            source,
+        })?;
+        let output = tokio::process::Command::new("docker")
+            .args(["cp", "-", &format!("{}:/", self.container(instance_id))])
+            .stdin(file)
+            .kill_on_drop(true)
+            .output()
+            .await
+            .map_err(|error| Error::setup("cannot run docker", error))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(Error::Program { program: "docker cp".into(), output: last_lines(&said, 3) })
     }
 
     /// Runs a command inside a host.

@@ -116,7 +116,12 @@ impl Ec2 {
 
     /// The Docker image that an instance boots from. Built first when this machine does not have it yet, which takes a
     /// minute or so; the instance is pending meanwhile.
-    pub(super) async fn docker_image(&self, id: &str, instance: &str) -> Result<String, Refusal> {
+    pub(super) async fn docker_image(
+        &self,
+        id: &str,
+        instance: &str,
+        without_cloud_init: bool,
+    ) -> Result<String, Refusal> {
         let ami = self.image(id)?;
         let say = |said: Said| match said {
             Said::Step(text) => log::line(format_args!("{instance} {text}")),
@@ -125,7 +130,12 @@ impl Ec2 {
             }
             Said::Beat(_) => {}
         };
-        self.catalogue.store.ensure(&ami.what, Look::There, &say).await.map_err(|error| {
+        let store = &self.catalogue.store;
+        let ready = async {
+            let image = store.ensure(&ami.what, Look::There, &say).await?;
+            if without_cloud_init { store.without_cloud_init(&image).await } else { Ok(image) }
+        };
+        ready.await.map_err(|error: Error| {
             let message = format!(
                 "the image of {} cannot be built: {error} (try `local-cloud image build {}`)",
                 ami.what.name(),

@@ -9,6 +9,7 @@ use base64::Engine as _;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use super::answers::{self, Refusal};
+use super::boot::FirstBoot;
 use super::machine::{Machine, Reachable, Seen};
 use super::{Ec2, Request, describe, unknown_instance};
 use crate::docker::{Docker, INSTANCE_LABEL};
@@ -123,7 +124,6 @@ impl Ec2 {
     }
 
     async fn launch(self: &Arc<Self>, seen: &Seen) -> Result<(), Refusal> {
-        let image = &self.docker_image(&seen.image_id, &seen.instance_id).await?;
         let private_ip = seen
             .private_ip
             .ok_or_else(|| Refusal::server("InternalError", "the instance has no address"))?;
@@ -149,12 +149,19 @@ impl Ec2 {
             launched: jiff::Timestamp::now(),
         };
         describe(&mut host, seen);
+        let mut first = FirstBoot::draw(&self.faults, &host);
+        let id = &seen.instance_id;
         // Known before it boots: its first question is who it is.
         self.hosts.put(host);
-        let arguments = self.container_arguments(&machine, image);
-        self.machines().insert(seen.instance_id.clone(), machine);
+        let image = self.docker_image(&seen.image_id, id, first.without_cloud_init()).await?;
+        let store = &self.settings.images;
+        first.settle(id, &image, store).await.map_err(no_capacity)?;
+        let arguments = self.container_arguments(&machine, &image, &first);
+        self.machines().insert(id.clone(), machine);
         run_all("docker", &arguments, None).await.map_err(no_capacity)?;
-        self.booted(&seen.instance_id).await
+        self.spoil(id, &first).await.map_err(no_capacity)?;
+        self.start_container(id).await.map_err(no_capacity)?;
+        self.booted(id).await
     }
 
     /// Sees that the container stays, and watches its boot from then on.
@@ -171,6 +178,7 @@ impl Ec2 {
         self.settle_interface(id).await.map_err(internal)?;
         self.set_state(id, HostState::Running);
         self.watch_boot(id);
+        self.after_start(id);
         Ok(())
     }
 
@@ -216,14 +224,18 @@ impl Ec2 {
         });
     }
 
-    fn container_arguments(&self, machine: &Machine, image: &str) -> Vec<String> {
+    fn container_arguments(
+        &self,
+        machine: &Machine,
+        image: &str,
+        first: &FirstBoot,
+    ) -> Vec<String> {
         let Seen { instance_id, vpc_id, private_ip, .. } = &machine.seen;
         let region = &self.settings.region;
         let private_dns = machine.private_dns(region);
         let hostname = private_dns.split('.').next().unwrap_or_default();
         let mut args: Vec<String> = [
-            "run",
-            "--detach",
+            "create",
             "--tty",
             "--stop-signal",
             "SIGRTMIN+3",
@@ -262,14 +274,15 @@ impl Ec2 {
         }
         option("--add-host", "sts.amazonaws.com:169.254.169.254".into());
         if self.settings.unified_cgroup {
-            // The host's own cgroup tree, writable for its service manager; Docker mounts it read-only.
             option("--cgroupns", "private".into());
-            let start = "mount -o remount,rw /sys/fs/cgroup && exec /sbin/init";
-            args.extend([image, "/bin/sh", "-c", start].map(str::to_owned));
         } else {
             option("--cgroupns", "host".into());
             option("--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw".into());
-            args.push(image.to_owned());
+        }
+        args.extend(first.options());
+        args.extend([image.to_owned(), "/usr/sbin/rehearsal-boot".to_owned()]);
+        if self.settings.unified_cgroup {
+            args.push("unified-cgroup".to_owned());
         }
         args
     }
@@ -346,14 +359,19 @@ impl Ec2 {
 
     async fn start(self: &Arc<Self>, id: &str) -> Result<(), Refusal> {
         self.set_state(id, HostState::Pending);
-        let started = match run("docker", ["start", &self.docker.container(id)], None).await {
-            Ok(_) => self.booted(id).await,
+        let started = match self.start_container(id).await {
+            Ok(()) => self.booted(id).await,
             Err(error) => Err(no_capacity(error)),
         };
         if started.is_err() {
             self.set_state(id, HostState::Stopped);
         }
         started
+    }
+
+    async fn start_container(&self, id: &str) -> Result<(), Error> {
+        self.before_boot(id).await?;
+        run("docker", ["start", &self.docker.container(id)], None).await.map(drop)
     }
 
     /// Stop, reboot and terminate: answered at once, as on AWS, and followed by the hosts.
@@ -405,7 +423,11 @@ impl Ec2 {
     async fn reboot(self: &Arc<Self>, id: &str) {
         self.set_rebooting(id, true);
         let name = self.docker.container(id);
-        if let Err(error) = run("docker", ["restart", "--time", "30", &name], None).await {
+        let restarted = match run("docker", ["stop", "--time", "30", &name], None).await {
+            Ok(_) => self.start_container(id).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = restarted {
             log::line(format_args!("{id}: {error}"));
         }
         self.set_rebooting(id, false);
@@ -467,14 +489,13 @@ impl Ec2 {
 
     async fn ended_by_itself(self: &Arc<Self>, id: &str, status: &str) {
         if self.state(id) != Some(HostState::Running)
-            || self.machine(id).is_none_or(|machine| machine.rebooting)
+            || self.machine(id).is_none_or(|machine| machine.rebooting || machine.panicked)
         {
             return;
         }
-        let name = self.docker.container(id);
         if status == ENDED_BY_REBOOT {
             log::line(format_args!("{id} reboots"));
-            if let Err(error) = run("docker", ["start", &name], None).await {
+            if let Err(error) = self.start_container(id).await {
                 log::line(format_args!("{id}: {error}"));
             }
             self.boot_again(id).await;

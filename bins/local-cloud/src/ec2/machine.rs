@@ -135,6 +135,10 @@ pub struct Machine {
     pub boots: u32,
     /// Whether `RebootInstances` is at work, so that its ending is not taken for a power-off.
     pub rebooting: bool,
+    /// Whether its disk says that it never boots.
+    pub never_boots: bool,
+    /// Whether its kernel panicked: it runs, and nothing on it does.
+    pub panicked: bool,
     /// The console of a terminated instance.
     pub last_console: Option<String>,
 }

@@ -4,6 +4,7 @@
 //! faults ([`crate::network`], [`lifecycle`]), managed services with real servers ([`crate::pretended`] lists them).
 
 pub mod answers;
+mod boot;
 pub mod catalogue;
 pub mod check;
 mod front;

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 use super::suites::{Sources, Suite};
-use super::{CLOUD_INIT_LABEL, Listener, SYSTEMD_LABEL, Said};
+use super::{CLOCK_LABEL, CLOUD_INIT_LABEL, Listener, SYSTEMD_LABEL, Said};
 use crate::docker::Docker;
 use crate::error::Error;
 use crate::place::make_folder;
@@ -17,16 +17,17 @@ use crate::process::{last_lines, run, run_all};
 
 pub(super) const BASE_RECIPE: &str = include_str!("../../image/base.sh");
 const LAYER_RECIPE: &str = include_str!("../../image/layer.sh");
+const BOOT: &str = include_str!("../../image/boot.sh");
 const CLOUD_CONFIG: &str = include_str!("../../image/cloud.cfg");
 const AGENT: &str = include_str!("../../agent/amazon-ssm-agent-stand-in.py");
 const AGENT_UNIT: &str = include_str!("../../agent/amazon-ssm-agent.service");
 
 /// What a host image says about being run; also undoes what a person's own image says.
-const CHANGES: [&str; 3] = ["CMD [\"/sbin/init\"]", "USER root", "WORKDIR /"];
+const CHANGES: [&str; 3] = ["CMD [\"/usr/sbin/rehearsal-boot\"]", "USER root", "WORKDIR /"];
 
 /// All that a layer is made of but the certificate.
-pub(super) const LAYER_PARTS: [&str; 7] =
-    [LAYER_RECIPE, CLOUD_CONFIG, AGENT, AGENT_UNIT, CHANGES[0], CHANGES[1], CHANGES[2]];
+pub(super) const LAYER_PARTS: [&str; 8] =
+    [LAYER_RECIPE, BOOT, CLOUD_CONFIG, AGENT, AGENT_UNIT, CHANGES[0], CHANGES[1], CHANGES[2]];
 
 const WORK_PREFIX: &str = "local-cloud-work-";
 
@@ -160,8 +161,8 @@ pub(super) struct Facts {
     pub systemd: Option<String>,
     /// Version of cloud-init.
     pub cloud_init: Option<String>,
-    /// Version of Python.
-    pub python: Option<String>,
+    /// How its clock can be made wrong.
+    pub clock: Option<String>,
 }
 
 impl Facts {
@@ -173,7 +174,7 @@ impl Facts {
                 .map(|value| value.trim().to_owned())
                 .filter(|value| !value.is_empty())
         };
-        Self { systemd: find("systemd "), cloud_init: find("cloud-init "), python: find("python ") }
+        Self { systemd: find("systemd "), cloud_init: find("cloud-init "), clock: find("clock ") }
     }
 }
 
@@ -193,6 +194,7 @@ impl Layer<'_> {
         let layer = work.path().join("layer");
         for (path, text, mode) in [
             ("usr/bin/amazon-ssm-agent-stand-in", AGENT, 0o755),
+            ("usr/sbin/rehearsal-boot", BOOT, 0o755),
             ("etc/systemd/system/amazon-ssm-agent.service", AGENT_UNIT, 0o644),
             ("usr/local/share/ca-certificates/rehearsal-cloud.crt", self.authority_pem, 0o644),
             ("etc/cloud/cloud.cfg.d/90-rehearsal.cfg", CLOUD_CONFIG, 0o644),
@@ -254,12 +256,36 @@ impl Layer<'_> {
         for (label, value) in [
             (CLOUD_INIT_LABEL, facts.cloud_init.as_deref().unwrap_or("none")),
             (SYSTEMD_LABEL, facts.systemd.as_deref().unwrap_or("none")),
+            (CLOCK_LABEL, facts.clock.as_deref().unwrap_or("none")),
         ] {
             args.extend(["--change".to_owned(), format!("LABEL {label}={value}")]);
         }
         args.extend([container.to_owned(), self.tag.to_owned()]);
         args
     }
+}
+
+/// The same image without the package cloud-init.
+pub(super) async fn without_cloud_init(host: &str, tag: &str, label: String) -> Result<(), Error> {
+    let container = format!("local-cloud-layer-{}", hex::encode(rand::random::<[u8; 6]>()));
+    // Another distribution's package stays, without
+    // its program.
+    let script = "if command -v dpkg >/dev/null && dpkg -s cloud-init >/dev/null 2>&1; then \
+        DEBIAN_FRONTEND=noninteractive dpkg --purge --force-depends cloud-init; \
+        else rm -f /usr/bin/cloud-init*; fi; ! command -v cloud-init";
+    let made = async {
+        let args = ["run", "--name", &container, "--label", &label, "--network", "none"];
+        let args = args.into_iter().chain(["--entrypoint", "", host, "/bin/sh", "-c", script]);
+        run_all("docker", &args.collect::<Vec<_>>(), None).await?;
+        let change = format!("LABEL {CLOUD_INIT_LABEL}=none");
+        let mut args = vec!["commit", "--change", &change];
+        args.extend(CHANGES.iter().flat_map(|change| ["--change", change]));
+        args.extend([container.as_str(), tag]);
+        run_all("docker", &args, None).await.map(drop)
+    }
+    .await;
+    Docker::remove(&[container]).await?;
+    made
 }
 
 #[cfg(test)]
@@ -269,10 +295,10 @@ mod tests {
     #[test]
     fn facts_are_read_from_what_the_script_says() {
         let said =
-            "Updating certificates\nfact: systemd 252\nfact: cloud-init 22.4.2\nfact: python \n";
+            "Updating certificates\nfact: systemd 252\nfact: cloud-init 22.4.2\nfact: clock \n";
         assert_eq!(
             Facts::read(said),
-            Facts { systemd: Some("252".into()), cloud_init: Some("22.4.2".into()), python: None }
+            Facts { systemd: Some("252".into()), cloud_init: Some("22.4.2".into()), clock: None }
         );
     }
 

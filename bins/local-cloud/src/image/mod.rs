@@ -31,6 +31,9 @@ pub const CLOUD_INIT_LABEL: &str = "calldata.local-cloud.cloud-init";
 /// Label of a host image that carries the version of its systemd.
 pub const SYSTEMD_LABEL: &str = "calldata.local-cloud.systemd";
 
+/// Label of a host image that carries how its clock can be made wrong.
+pub const CLOCK_LABEL: &str = "calldata.local-cloud.clock";
+
 /// What a build says while it goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
@@ -69,6 +72,15 @@ impl Bootable {
             Self::Own(own) => own.repository(),
         }
     }
+}
+
+/// How the clock of an image's hosts can be made wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// What tells the time goes wrong; what measures it stays right.
+    Realtime,
+    /// Both are shifted.
+    Both,
 }
 
 /// How much a look at an image costs and finds.
@@ -170,6 +182,33 @@ impl Store {
         Ok(names.host)
     }
 
+    /// A host image without the package cloud-init, for hosts that shall have none.
+    pub async fn without_cloud_init(&self, host: &str) -> Result<String, Error> {
+        let tag = format!("{host}-no-cloud-init");
+        if !Docker::has_image(&tag).await? {
+            build::without_cloud_init(host, &tag, self.label()).await?;
+        }
+        Ok(tag)
+    }
+
+    /// How the clock of hosts of this image can be made wrong; `None`: not at all.
+    pub async fn clock(&self, host: &str) -> Result<Option<Clock>, Error> {
+        let format = format!("{{{{index .Config.Labels \"{CLOCK_LABEL}\"}}}}");
+        let label = run("docker", ["image", "inspect", "--format", &format, host], None).await?;
+        Ok(match label.trim() {
+            "realtime" => Some(Clock::Realtime),
+            "both" => Some(Clock::Both),
+            _ => None,
+        })
+    }
+
+    /// What containers are labelled with in which something is built: like everything of the project, so that `down`
+    /// removes them when nobody else can any more.
+    fn label(&self) -> String {
+        let project = self.0.place.state.file_name().unwrap_or_default().to_string_lossy();
+        Docker::new(&project).label()
+    }
+
     async fn names(&self, what: &Bootable) -> Result<Names, Error> {
         let repository = what.repository();
         let base = match what {
@@ -207,13 +246,11 @@ impl Store {
 
     async fn layer(&self, what: &Bootable, names: &Names) -> Result<(), Error> {
         let place = &self.0.place;
-        // Labelled like everything of the project, so that `down` removes it when nobody else can any more.
-        let project = place.state.file_name().unwrap_or_default().to_string_lossy();
         let layer = Layer {
             base: &names.base,
             tag: &names.host,
             authority_pem: &self.0.authority_pem,
-            label: Docker::new(&project).label(),
+            label: self.label(),
         };
         let facts = layer.build(&place.cache).await?;
         if facts.systemd.is_none() {
