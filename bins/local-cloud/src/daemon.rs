@@ -110,7 +110,7 @@ pub async fn serve(
         }
     };
     tokio::select! {
-        served = axum::serve(listener, own.merge(api)) => {
+        served = axum::serve(listener, own.merge(control::only_from_here(api, args.port))) => {
             served.map_err(|error| Error::setup("cannot serve any more", error))?;
             Ok(Exit::Success)
         }

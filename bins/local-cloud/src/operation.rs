@@ -44,6 +44,15 @@ pub fn from_target(target: &str) -> Option<&str> {
     target.rsplit('.').next().filter(|operation| !operation.is_empty())
 }
 
+/// A path without percent-encoding, as the emulator reads it.
+pub fn decoded(path: &str) -> String {
+    form_urlencoded::parse(path.as_bytes())
+        .map(|(part, _)| part)
+        .next()
+        .unwrap_or_default()
+        .into_owned()
+}
+
 /// The fields of a query-protocol request, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Form(Vec<(String, String)>);

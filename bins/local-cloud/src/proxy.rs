@@ -28,6 +28,9 @@ use crate::upstream::Upstream;
 /// The largest request that is read into memory (EC2 and Systems Manager; both APIs' own limits are far below).
 const LARGEST: usize = 4 * 1024 * 1024;
 
+/// Moto's own API, by which anybody could empty the emulator; nothing of AWS is there.
+const EMULATORS_OWN: &str = "moto-api";
+
 /// What the endpoint needs.
 #[derive(Clone)]
 pub struct Proxy {
@@ -49,6 +52,11 @@ pub fn router(proxy: Proxy) -> Router {
 }
 
 async fn answer(State(proxy): State<Proxy>, request: Request) -> Response<Body> {
+    if operation::decoded(request.uri().path()).trim_start_matches('/').starts_with(EMULATORS_OWN) {
+        log::line(format_args!("refused: {}", request.uri().path()));
+        let refusal = Refusal::client("AccessDenied", "the emulator's own API is closed");
+        return Refusal { status: StatusCode::FORBIDDEN, ..refusal }.response();
+    }
     let scope = {
         let text = |name| request.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok());
         operation::scope(text(header::AUTHORIZATION), request.uri().query())

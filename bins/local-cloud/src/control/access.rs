@@ -66,6 +66,18 @@ pub(super) fn check_place(headers: &HeaderMap, port: u16) -> Result<(), Turned> 
     if foreign { Err(Turned::Origin) } else { Ok(()) }
 }
 
+/// [`check_place`] for the AWS endpoint, where the name of a bucket may stand before the host's.
+pub(super) fn check_endpoint(headers: &HeaderMap, port: u16) -> Result<(), Turned> {
+    let bucket = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .is_some_and(|host| host.ends_with(&format!(".localhost:{port}")));
+    match check_place(headers, port) {
+        Err(Turned::Host) if bucket && !headers.contains_key(header::ORIGIN) => Ok(()),
+        checked => checked,
+    }
+}
+
 /// Whether a request carries the token, as `Authorization: Bearer`.
 pub(super) fn check_token(headers: &HeaderMap, token: &Token) -> Result<(), Turned> {
     let given = headers
@@ -111,6 +123,20 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, "Bearer ".parse().expect("header"));
         assert_eq!(check_token(&headers, &Token::default()), Err(Turned::Token));
+    }
+
+    #[test]
+    fn a_bucket_may_stand_before_the_endpoints_name() {
+        let check = |host: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().expect("header"));
+            check_endpoint(&headers, 4570)
+        };
+        assert_eq!(check("127.0.0.1:4570"), Ok(()));
+        assert_eq!(check("bucket.localhost:4570"), Ok(()));
+        for foreign in ["evil.example:4570", "localhost:4570.evil.example", "x.localhost:4571"] {
+            assert_eq!(check(foreign), Err(Turned::Host), "{foreign}");
+        }
     }
 
     #[test]

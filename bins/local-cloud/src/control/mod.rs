@@ -25,7 +25,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use self::access::Token;
-use self::access::{Turned, check_place, check_token};
+use self::access::{Turned, check_endpoint, check_place, check_token};
 pub use self::status::{HostStatus, Status};
 use crate::ec2::Ec2;
 use crate::events::{EVENTS, Event};
@@ -89,6 +89,17 @@ pub fn router(control: Control) -> Router {
         .layer(from_fn_with_state(control.clone(), need_token));
     let all = guarded.layer(from_fn_with_state(control.clone(), need_place)).with_state(control);
     Router::new().nest(PREFIX, all)
+}
+
+/// The AWS endpoint as it listens on loopback: closed to pages of other sites that a browser on this machine shows, and to
+/// names of other sites that lead here.
+pub fn only_from_here(api: Router, port: u16) -> Router {
+    api.layer(axum::middleware::from_fn(move |request: Request, next: Next| async move {
+        match check_endpoint(request.headers(), port) {
+            Ok(()) => next.run(request).await,
+            Err(turned) => turned.response(),
+        }
+    }))
 }
 
 async fn need_place(State(control): State<Control>, request: Request, next: Next) -> Response {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use local_cloud::docker::{INSTANCE_LABEL, PROJECT_LABEL};
 use serde_json::Value;
 
 use crate::cli::{AwsError, Cli};
@@ -412,6 +413,50 @@ impl Cloud {
     /// Notes what it has made by now, to be looked for when it is gone.
     pub(crate) fn note(&self) {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).look(&self.project);
+    }
+
+    /// What the state file says.
+    fn noted(&self) -> Value {
+        let file = self.state_folder().join("state.json");
+        let text = std::fs::read_to_string(file).expect("a running cloud has a state file");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// The process of its daemon.
+    pub(crate) fn daemon(&self) -> u64 {
+        self.noted()["daemon"]["pid"].as_u64().expect("a process")
+    }
+
+    /// The token of its control API.
+    pub(crate) fn token(&self) -> String {
+        self.noted()["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// The port of the emulator behind it.
+    pub(crate) fn upstream_port(&self) -> u16 {
+        let pid = self.noted()["upstream"]["pid"].as_u64().expect("a process");
+        let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("it runs");
+        let mut words = command.split('\0').skip_while(|word| *word != "--port");
+        words.nth(1).and_then(|port| port.parse().ok()).expect("a port on its command line")
+    }
+
+    /// The instance ids of all containers of the project.
+    pub(crate) fn containers(&self) -> Vec<String> {
+        let filter = format!("label={PROJECT_LABEL}={}", self.project);
+        let label = format!("{{{{.Label \"{INSTANCE_LABEL}\"}}}}");
+        let ids = traces::output("docker", &["ps", "-a", "--filter", &filter, "--format", &label]);
+        ids.lines().map(str::to_owned).collect()
+    }
+
+    /// The bridges that it has made.
+    pub(crate) fn bridges(&self) -> Vec<String> {
+        self.note();
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).bridges()
+    }
+
+    /// The control groups of its containers, also of those that have ended.
+    pub(crate) fn control_groups(&self) -> Vec<String> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).control_groups()
     }
 
     fn end(&mut self) {

@@ -12,7 +12,9 @@ mod answers;
 mod cli;
 mod cloud;
 mod conformance;
+mod isolation;
 mod skeleton;
+mod soak;
 mod traces;
 
 use std::panic::AssertUnwindSafe;
@@ -23,10 +25,13 @@ use cloud::Cloud;
 type Scenarios = (&'static str, fn(&Cloud));
 
 /// These run at the same time: each keeps to hosts and names of its own, and to faults scoped to them.
-const TOGETHER: &[Scenarios] =
-    &[("skeleton", skeleton::scenarios), ("conformance", conformance::scenarios)];
+const TOGETHER: &[Scenarios] = &[
+    ("skeleton", skeleton::scenarios),
+    ("conformance", conformance::scenarios),
+    ("isolation", isolation::scenarios),
+];
 /// These change the whole cloud (faults without scope, its end): one after the other, when the others are done.
-const ALONE: &[Scenarios] = &[];
+const ALONE: &[Scenarios] = &[("soak", soak::scenarios)];
 
 #[test]
 fn the_rehearsal_cloud_is_true() {

@@ -35,6 +35,19 @@ impl Made {
     }
 }
 
+impl Made {
+    /// The names of the bridges.
+    pub(crate) fn bridges(&self) -> Vec<String> {
+        self.bridges.iter().cloned().collect()
+    }
+
+    /// The control groups of containers that are still there.
+    pub(crate) fn control_groups(&self) -> Vec<String> {
+        let found = self.containers.iter().flat_map(|container| control_groups(container));
+        found.map(|path| format!("control group {}", path.display())).collect()
+    }
+}
+
 /// Containers, networks, bridges, addresses, routes, packet rules, processes, mounts, control groups and state of a
 /// project. Empty when it is gone.
 pub(crate) fn traces(project: &str, state: &Path, made: &Made) -> Vec<String> {
@@ -63,11 +76,7 @@ pub(crate) fn traces(project: &str, state: &Path, made: &Made) -> Vec<String> {
         line.contains(&format!("/{project}/")) || made.containers.iter().any(|id| line.contains(id))
     };
     found.extend(mounts.lines().filter(ours).map(|line| format!("mount {line}")));
-    for container in &made.containers {
-        found.extend(
-            control_groups(container).iter().map(|p| format!("control group {}", p.display())),
-        );
-    }
+    found.extend(made.control_groups());
     if state.exists() {
         found.push(format!("state {}", state.display()));
     }

@@ -135,3 +135,12 @@ async fn an_emulator_that_is_gone_is_unavailable_in_the_callers_protocol() {
     let (status, text) = ec2(&endpoint, "us-east-1", "Action=DescribeVpcs").await;
     assert_eq!(status, 500, "{text}");
 }
+
+#[tokio::test]
+async fn the_emulators_own_api_is_closed() {
+    let endpoint = endpoint(&echo().await).await;
+    for path in ["/moto-api/reset", "/moto-api/", "//moto-api/seed", "/%6doto%2Dapi/reset"] {
+        let answer = reqwest::Client::new().post(format!("{endpoint}{path}")).send().await;
+        assert_eq!(answer.expect("an answer").status().as_u16(), 403, "{path}");
+    }
+}
