@@ -11,7 +11,7 @@ use crate::log;
 use crate::model::{self, Kind, Operation, Page, Protocol};
 use crate::operation::{self, Form, Scope};
 use crate::paging::{self, Shelf};
-use crate::upstream::{Answer, Upstream};
+use crate::upstream::{Answer, Lost, Upstream};
 use crate::xml::Element;
 
 /// An emulator that answers the same token again and again is not followed for ever.
@@ -23,11 +23,11 @@ pub enum Unanswered {
     /// It is refused here.
     Refused(Box<Response<Body>>),
     /// The emulator cannot be reached.
-    Unreachable(reqwest::Error),
+    Unreachable(Lost),
 }
 
-impl From<reqwest::Error> for Unanswered {
-    fn from(error: reqwest::Error) -> Self {
+impl From<Lost> for Unanswered {
+    fn from(error: Lost) -> Self {
         Self::Unreachable(error)
     }
 }
@@ -370,7 +370,7 @@ impl Call<'_> {
         upstream: &Upstream,
         page: &Page,
         token: Option<&str>,
-    ) -> Result<Answer, reqwest::Error> {
+    ) -> Result<Answer, Lost> {
         let mut headers = self.parts.headers.clone();
         headers.remove(header::CONTENT_LENGTH);
         let body = match self.fields.clone() {

@@ -8,7 +8,6 @@ use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
 use serde_json::json;
 
 use crate::coverage::{self, Class};
@@ -23,7 +22,7 @@ use crate::paging::Shelf;
 use crate::passed::{self, Unanswered};
 use crate::pretended;
 use crate::ssm::Ssm;
-use crate::upstream::Upstream;
+use crate::upstream::{Lost, Upstream};
 
 /// The largest request that is read into memory (EC2 and Systems Manager; both APIs' own limits are far below).
 const LARGEST: usize = 4 * 1024 * 1024;
@@ -139,8 +138,6 @@ impl Proxy {
 
     async fn stream(&self, scope: Option<&Scope>, request: Request) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let body =
-            reqwest::Body::wrap_stream(body.into_data_stream().map_err(std::io::Error::other));
         let what = format!(
             "{} {} {}",
             scope.map_or("unsigned", |scope| scope.service.as_str()),
@@ -186,7 +183,7 @@ fn json_reply(status: u16, body: &serde_json::Value) -> Response<Body> {
 }
 
 /// 503 in the protocol of the caller, which then repeats the call.
-fn unreachable(headers: &HeaderMap, error: &reqwest::Error) -> Response<Body> {
+fn unreachable(headers: &HeaderMap, error: &Lost) -> Response<Body> {
     log::line(format_args!("the emulator does not answer: {error}"));
     let message = "the emulator behind the rehearsal cloud does not answer";
     if headers.contains_key("x-amz-target") {

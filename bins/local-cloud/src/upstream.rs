@@ -4,21 +4,46 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::{HeaderMap, HeaderName, Method, Response, StatusCode, Uri, header};
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri, header};
 use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 
 use crate::error::Error;
 use crate::failure;
 use crate::operation::Form;
 use crate::xml::Element;
 
+/// How long a connection may take to come about.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+
 /// A client of the emulator; clones share connections.
 #[derive(Debug, Clone)]
 pub struct Upstream {
     base: String,
+    /// For the cloud's own questions.
     client: reqwest::Client,
+    /// For what is passed on: it takes a path as it came, where a URL would be tidied (`a/../b` is a key in S3).
+    passing: Client<HttpConnector, Body>,
     log: Option<PathBuf>,
+}
+
+/// A request that was passed on has no answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {why}")]
+pub struct Lost {
+    what: String,
+    why: String,
+}
+
+impl Lost {
+    fn new(what: impl std::fmt::Display, error: impl std::error::Error) -> Self {
+        let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        Self { what: what.to_string(), why }
+    }
 }
 
 /// Why a question to the emulator has no answer.
@@ -81,10 +106,14 @@ impl Upstream {
         let client = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(5))
+            .connect_timeout(CONNECT_PATIENCE)
             .build()
             .map_err(|error| Error::setup("cannot make an HTTP client", error))?;
-        Ok(Self { base: base.trim_end_matches('/').to_owned(), client, log: None })
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_PATIENCE));
+        connector.set_nodelay(true);
+        let passing = Client::builder(TokioExecutor::new()).build(connector);
+        Ok(Self { base: base.trim_end_matches('/').to_owned(), client, passing, log: None })
     }
 
     /// Knows its log, which tells why it failed.
@@ -124,11 +153,10 @@ impl Upstream {
         method: Method,
         uri: &Uri,
         headers: &HeaderMap,
-        body: reqwest::Body,
-    ) -> Result<Response<Body>, reqwest::Error> {
-        let answer = self.request(method, uri, headers).body(body).send().await?;
-        let (status, headers) = (answer.status(), answer.headers().clone());
-        Ok(with_headers(status, &headers, Body::from_stream(answer.bytes_stream())))
+        body: Body,
+    ) -> Result<Response<Body>, Lost> {
+        let (parts, body) = self.pass(method, uri, headers, body).await?.into_parts();
+        Ok(with_headers(parts.status, &parts.headers, Body::new(body)))
     }
 
     /// Passes a request on and waits for its whole answer.
@@ -138,10 +166,32 @@ impl Upstream {
         uri: &Uri,
         headers: &HeaderMap,
         body: Bytes,
-    ) -> Result<Answer, reqwest::Error> {
-        let answer = self.request(method, uri, headers).body(body).send().await?;
-        let (status, headers) = (answer.status(), answer.headers().clone());
-        Ok(Answer { status, headers, body: answer.bytes().await? })
+    ) -> Result<Answer, Lost> {
+        let answer = self.pass(method, uri, headers, Body::from(body)).await?;
+        let (parts, body) = answer.into_parts();
+        let body = to_bytes(Body::new(body), usize::MAX)
+            .await
+            .map_err(|error| Lost::new("its answer ends early", error))?;
+        Ok(Answer { status: parts.status, headers: parts.headers, body })
+    }
+
+    async fn pass(
+        &self,
+        method: Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Response<Incoming>, Lost> {
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let target = format!("{}{path}", self.base);
+        let uri = Uri::try_from(&target).map_err(|error| Lost::new(&target, error))?;
+        let mut request = Request::new(body);
+        (*request.method_mut(), *request.uri_mut()) = (method, uri);
+        *request.headers_mut() = headers.clone();
+        for name in HOP_BY_HOP {
+            request.headers_mut().remove(name);
+        }
+        self.passing.request(request).await.map_err(|error| Lost::new(&self.base, error))
     }
 
     /// Asks a query-protocol operation in the cloud's own name.
@@ -209,15 +259,6 @@ impl Upstream {
             why: error.to_string(),
         })?;
         Ok((status, value))
-    }
-
-    fn request(&self, method: Method, uri: &Uri, headers: &HeaderMap) -> reqwest::RequestBuilder {
-        let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        let mut passed = headers.clone();
-        for name in HOP_BY_HOP {
-            passed.remove(name);
-        }
-        self.client.request(method, format!("{}{path}", self.base)).headers(passed)
     }
 }
 

@@ -40,7 +40,7 @@ use crate::network::{Lead, Networks};
 use crate::operation::Form;
 use crate::paging::Shelf;
 use crate::timing::Timing;
-use crate::upstream::{Answer, AskError, Upstream};
+use crate::upstream::{Answer, AskError, Lost, Upstream};
 
 /// What does not change while the daemon runs.
 #[derive(Debug, Clone)]
@@ -100,9 +100,10 @@ impl From<AskError> for Refusal {
     }
 }
 
-impl From<reqwest::Error> for Refusal {
-    fn from(error: reqwest::Error) -> Self {
-        AskError::from(error).into()
+impl From<Lost> for Refusal {
+    fn from(error: Lost) -> Self {
+        let message = format!("the emulator behind the rehearsal cloud does not answer: {error}");
+        Self::server("InternalError", message)
     }
 }
 

@@ -144,3 +144,20 @@ async fn the_emulators_own_api_is_closed() {
         assert_eq!(answer.expect("an answer").status().as_u16(), 403, "{path}");
     }
 }
+
+/// `..` is part of a key in S3; a URL would lose it.
+#[tokio::test]
+async fn a_path_passes_as_it_came() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let endpoint = endpoint(&echo().await).await;
+    for path in ["/bucket/../../etc/passwd", "/bucket/a/./b//c", "/bucket/%2e%2e/%2F?x=%20+'"] {
+        let address = endpoint.trim_start_matches("http://");
+        let mut stream = tokio::net::TcpStream::connect(address).await.expect("it listens");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        assert!(answer.contains(&format!("GET {path} -")), "{path}: {answer}");
+    }
+}
