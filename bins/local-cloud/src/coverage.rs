@@ -91,6 +91,7 @@ const fn noted(name: &'static str, note: &'static str) -> Operation {
 const EC2: &[Operation] = &[
     op("AssociateAddress"),
     op("AssociateIamInstanceProfile"),
+    noted("CreateLaunchTemplateVersion", "with what its source version holds"),
     op("CreateTags"),
     op("CreateNatGateway"),
     op("DeleteNatGateway"),
@@ -104,6 +105,7 @@ const EC2: &[Operation] = &[
     op("DescribeImages"),
     op("DescribeInstances"),
     op("DescribeInstanceStatus"),
+    op("DescribeLaunchTemplateVersions"),
     op("DescribeNatGateways"),
     noted("DetachInternetGateway", "refused while a public address leads into the VPC"),
     noted("DisassociateAddress", "refused for the address of a NAT gateway"),

@@ -226,7 +226,7 @@ fn state_element(name: &str, state: HostState) -> Element {
 }
 
 /// Operations that moto would answer although nothing behind the answer would be true. (The API reference names them.)
-pub const REFUSED: [&str; 33] = [
+pub const REFUSED: [&str; 34] = [
     "AcceptTransitGatewayVpcAttachment",
     "AcceptVpcPeeringConnection",
     "AssignIpv6Addresses",
@@ -245,6 +245,7 @@ pub const REFUSED: [&str; 33] = [
     "CreateVpcPeeringConnection",
     "CreateVpnConnection",
     "CreateVpnGateway",
+    "DeleteLaunchTemplateVersions",
     "DetachNetworkInterface",
     "ImportImage",
     "ImportSnapshot",
@@ -288,8 +289,13 @@ fn run_instances_parameter(name: &str) -> Option<String> {
         .strip_prefix("NetworkInterface.")
         .and_then(|rest| rest.split('.').next())
         .is_some_and(|number| number != "1");
-    let refused =
-        ["InstanceMarketOptions.", "HibernationOptions.", "Ipv6Address", "SecondaryInterface"];
+    let refused = [
+        "InstanceMarketOptions.",
+        "InstanceRequirements.",
+        "HibernationOptions.",
+        "Ipv6Address",
+        "SecondaryInterface",
+    ];
     if beyond_first {
         Some("RunInstances with more than one network interface".to_owned())
     } else if refused.iter().any(|prefix| name.starts_with(prefix)) || name.contains(".Ipv6Address")

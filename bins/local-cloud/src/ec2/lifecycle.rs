@@ -53,6 +53,7 @@ impl Ec2 {
             return Err(Refusal::not_implemented(&what));
         }
         self.tell_images().await?;
+        let request = self.with_template(request).await?;
         if let Some(image) = request.form.get("ImageId") {
             self.image(image)?;
         }
@@ -82,13 +83,9 @@ impl Ec2 {
     }
 
     /// Where an instance goes whose request names no subnet: a default subnet, as on AWS. moto would take an address from
-    /// no subnet at all. A launch template may name one, so that is left to moto.
+    /// no subnet at all.
     async fn default_subnet(&self, form: &Form) -> Result<Option<String>, Refusal> {
-        let named = |name: &str| {
-            name == "SubnetId"
-                || name.starts_with("NetworkInterface.")
-                || name.starts_with("LaunchTemplate.")
-        };
+        let named = |name: &str| name == "SubnetId" || name.starts_with("NetworkInterface.");
         if form.names().any(named) {
             return Ok(None);
         }

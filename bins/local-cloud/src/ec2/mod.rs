@@ -9,11 +9,13 @@ pub mod catalogue;
 pub mod check;
 mod front;
 mod guard;
+mod client;
 pub mod images;
 pub mod lifecycle;
 pub mod machine;
 pub mod nat;
 pub mod roles;
+pub(crate) mod templates;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -92,6 +94,21 @@ pub struct Request {
     pub headers: HeaderMap,
     /// As it came.
     pub body: Bytes,
+}
+
+impl Request {
+    /// Makes it one with these fields.
+    pub(crate) fn replace(&mut self, form: Form) {
+        self.method = Method::POST;
+        self.uri = Uri::from_static("/");
+        self.body = Bytes::from(form.encode());
+        self.headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/x-www-form-urlencoded; charset=utf-8"),
+        );
+        self.headers.remove(header::CONTENT_LENGTH);
+        self.form = form;
+    }
 }
 
 impl From<AskError> for Refusal {
@@ -177,6 +194,8 @@ impl Ec2 {
             "DescribeInstances" => self.describe_instances(request).await,
             "DescribeImages" => self.describe_images(request).await,
             "DescribeInstanceStatus" => self.describe_status(request).await,
+            "CreateLaunchTemplateVersion" => self.create_template_version(request).await,
+            "DescribeLaunchTemplateVersions" => self.describe_template_versions(request).await,
             "DeleteVpc" => self.delete_vpc(request).await,
             "CreateNatGateway" => self.create_nat_gateway(request).await,
             "DeleteNatGateway" => self.delete_nat_gateway(request).await,
@@ -220,14 +239,8 @@ impl Ec2 {
 
     /// Passes a request on with other fields than it came with.
     pub(crate) async fn pass_changed(&self, mut request: Request) -> Result<Answer, Refusal> {
-        request.method = Method::POST;
-        request.uri = Uri::from_static("/");
-        request.body = Bytes::from(request.form.encode());
-        request.headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/x-www-form-urlencoded; charset=utf-8"),
-        );
-        request.headers.remove(header::CONTENT_LENGTH);
+        let form = std::mem::take(&mut request.form);
+        request.replace(form);
         self.pass(request).await
     }
 

@@ -1,0 +1,68 @@
+//! Calls from inside: other parts of the cloud use EC2 as its clients do, with the same checks, faults and hosts.
+
+use std::sync::Arc;
+
+use axum::body::{Bytes, to_bytes};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
+
+use super::{Ec2, Request};
+use crate::operation::Form;
+use crate::xml::Element;
+
+/// The largest answer that is read: far above that of one call for one instance.
+const LARGEST: usize = 4 * 1024 * 1024;
+
+/// An error that EC2 answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub(crate) struct CallError {
+    /// EC2's code.
+    pub(crate) code: String,
+    /// Its message.
+    pub(crate) message: String,
+}
+
+impl Ec2 {
+    /// Calls an operation in the region of this cloud.
+    pub(crate) async fn call(
+        self: &Arc<Self>,
+        operation: &str,
+        mut form: Form,
+    ) -> Result<Element, CallError> {
+        form.remove(|name| matches!(name, "Action" | "Version"));
+        form.push("Action", operation);
+        form.push("Version", "2016-11-15");
+        let region = self.settings.region.clone();
+        let scope = format!(
+            "AWS4-HMAC-SHA256 Credential=local-cloud/20260101/{region}/ec2/aws4_request, \
+             SignedHeaders=host, Signature=0"
+        );
+        let mut request = Request {
+            region,
+            form: Form::default(),
+            method: Method::POST,
+            uri: Uri::from_static("/"),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+        };
+        if let Ok(scope) = HeaderValue::from_str(&scope) {
+            request.headers.insert(header::AUTHORIZATION, scope);
+        }
+        request.replace(form);
+        let response = self.handle(request).await;
+        let status = response.status();
+        let internal = |why: String| CallError { code: "InternalError".into(), message: why };
+        let body = to_bytes(response.into_body(), LARGEST)
+            .await
+            .map_err(|error| internal(format!("{operation}: {error}")))?;
+        let root = Element::parse(&String::from_utf8_lossy(&body))
+            .map_err(|error| internal(format!("{operation}: {status}: {error}")))?;
+        if status.is_success() {
+            return Ok(root);
+        }
+        let error = root.at(&["Errors", "Error"]);
+        let read =
+            |name| error.and_then(|e| e.text_at(&[name])).unwrap_or_else(|| status.to_string());
+        Err(CallError { code: read("Code"), message: read("Message") })
+    }
+}
