@@ -6,7 +6,7 @@
 
 use axum::http::{HeaderValue, Response, StatusCode};
 
-use crate::{ec2, ssm};
+use crate::{autoscaling, ec2, ssm};
 
 /// Header of an answer that says what it is worth: the name of its [`Class`].
 pub const HEADER: &str = "x-local-cloud";
@@ -131,6 +131,42 @@ const SSM: &[Operation] = &[
     noted("SendCommand", "`AWS-RunShellScript`, and of `AWS-RunRemoteScript` what is read from S3"),
 ];
 
+const AUTOSCALING: &[Operation] = &[
+    op("AttachInstances"),
+    op("CancelInstanceRefresh"),
+    noted(
+        "CreateAutoScalingGroup",
+        "from a launch template, on-demand; no load balancers, hooks, mixed instances, maintenance policies",
+    ),
+    op("CreateOrUpdateTags"),
+    op("DeleteAutoScalingGroup"),
+    op("DeleteTags"),
+    op("DescribeAutoScalingGroups"),
+    op("DescribeAutoScalingInstances"),
+    op("DescribeInstanceRefreshes"),
+    noted("DescribeLifecycleHooks", "there are none"),
+    noted("DescribeLoadBalancerTargetGroups", "there are none"),
+    noted("DescribeLoadBalancers", "there are none"),
+    noted("DescribeNotificationConfigurations", "there are none"),
+    noted("DescribePolicies", "there are none"),
+    noted("DescribeScalingActivities", "no filters"),
+    noted("DescribeScheduledActions", "there are none"),
+    op("DescribeTags"),
+    noted("DescribeTrafficSources", "there are none"),
+    noted("DescribeWarmPool", "there is none"),
+    op("DetachInstances"),
+    op("EnterStandby"),
+    op("ExitStandby"),
+    op("ResumeProcesses"),
+    op("SetDesiredCapacity"),
+    op("SetInstanceHealth"),
+    op("SetInstanceProtection"),
+    noted("StartInstanceRefresh", "rolling; no checkpoints, roll-back, alarms, bake time"),
+    op("SuspendProcesses"),
+    op("TerminateInstanceInAutoScalingGroup"),
+    op("UpdateAutoScalingGroup"),
+];
+
 /// Services of which something is made true.
 pub const MADE_TRUE: &[Service] = &[
     Service {
@@ -139,6 +175,13 @@ pub const MADE_TRUE: &[Service] = &[
         made_true: EC2,
         answered: &[],
         refused: &ec2::answers::REFUSED,
+    },
+    Service {
+        name: "autoscaling",
+        title: "Auto Scaling",
+        made_true: AUTOSCALING,
+        answered: &autoscaling::PASSED,
+        refused: &[],
     },
     Service {
         name: "ssm",
@@ -151,7 +194,6 @@ pub const MADE_TRUE: &[Service] = &[
 
 /// Services that only pass, but for what is refused; the operation stands in the request's fields.
 pub const ELSEWHERE: &[Service] = &[
-    elsewhere("autoscaling", "Auto Scaling", &["CreateAutoScalingGroup*"]),
     elsewhere("rds", "RDS", &["CreateDBInstance*", "CreateDBCluster*", "RestoreDB*"]),
     elsewhere("elasticloadbalancing", "Elastic Load Balancing", &["CreateLoadBalancer*"]),
     elsewhere(

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
 use crate::args::ServeArgs;
+use crate::autoscaling::AutoScaling;
 use crate::control::{self, Control, Token};
 use crate::ec2::catalogue::{Lifeline, write_for_moto};
 use crate::ec2::{Ec2, Settings};
@@ -79,10 +80,12 @@ pub async fn serve(
     };
     let ec2 = Arc::new(Ec2::new(settings, upstream.clone(), hosts.clone(), faults.clone()));
     let ssm = Ssm::new(&ec2);
+    let autoscaling = Arc::new(AutoScaling::new(Arc::clone(&ec2)));
     let api = proxy::router(Proxy {
         shelf: Arc::default(),
         upstream,
         ec2: Arc::clone(&ec2),
+        autoscaling: Arc::clone(&autoscaling),
         ssm: ssm.clone(),
         faults: faults.clone(),
     });
@@ -98,6 +101,7 @@ pub async fn serve(
         ssm,
         faults: faults.clone(),
     });
+    tokio::spawn(autoscaling.run());
     log::line(format_args!("{project} serves {region} on 127.0.0.1:{} before {base}", args.port));
     // Waiting for a child closes its stdin, which tells moto to end; so it is held elsewhere.
     if let Some(stdin) = child.as_mut().and_then(|child| child.stdin.take()) {

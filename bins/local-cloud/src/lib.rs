@@ -7,6 +7,7 @@
 //! Entry points: [`run`] for the commands, [`daemon::serve`] for the daemon, [`proxy`] for a request's way through it.
 
 pub mod args;
+pub mod autoscaling;
 pub mod commands;
 pub mod control;
 pub mod coverage;

@@ -1,7 +1,7 @@
 //! Operations of services other than EC2 that the emulator would answer although nothing behind the answer is true.
 //!
 //! They are refused by name; [`crate::coverage`] lists them. A managed service leaves that table when it is made true
-//! with a real server, and Auto Scaling when its launches boot hosts.
+//! with a real server.
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
@@ -70,8 +70,6 @@ mod tests {
         check("rds", "CreateDBInstance", true);
         check("rds", "CreateDBInstanceReadReplica", true);
         check("rds", "CreateDBSubnetGroup", false);
-        check("autoscaling", "CreateAutoScalingGroup", true);
-        check("autoscaling", "DescribeAutoScalingGroups", false);
         check("secretsmanager", "CreateSecret", false);
         assert!(guards("ecs") && !guards("s3"));
         assert!(refuses_path("mq", "POST", "/v1/brokers"));

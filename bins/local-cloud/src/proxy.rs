@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
 use serde_json::json;
 
+use crate::autoscaling::AutoScaling;
 use crate::coverage::{self, Class};
 use crate::ec2::answers::{Refusal, request_id};
 use crate::ec2::{self, Ec2};
@@ -37,6 +38,8 @@ pub struct Proxy {
     pub upstream: Upstream,
     /// EC2, made true.
     pub ec2: Arc<Ec2>,
+    /// Auto Scaling.
+    pub autoscaling: Arc<AutoScaling>,
     /// Systems Manager.
     pub ssm: Ssm,
     /// Lists that somebody may come back for.
@@ -62,6 +65,7 @@ async fn answer(State(proxy): State<Proxy>, request: Request) -> Response<Body> 
     };
     match scope {
         Some(scope) if scope.service == "ec2" => proxy.ec2(scope.region, request).await,
+        Some(scope) if scope.service == "autoscaling" => proxy.autoscaling(&scope, request).await,
         Some(scope) if scope.service == "ssm" => proxy.ssm(&scope, request).await,
         Some(scope) if pretended::guards(&scope.service) || model::knows(&scope.service) => {
             proxy.guarded(&scope, request).await
@@ -89,6 +93,19 @@ impl Proxy {
         let form = Form::parse(query.map_or(&body[..], str::as_bytes));
         let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
         self.ec2.serve(ec2::Request { region, form, method, uri, headers, body }).await
+    }
+
+    async fn autoscaling(&self, scope: &Scope, request: Request) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let Ok(body) = to_bytes(body, LARGEST).await else {
+            return Refusal::client("RequestTooLarge", "the request is too large").response();
+        };
+        let query = parts.uri.query().filter(|query| query.contains("Action="));
+        let form = Form::parse(query.map_or(&body[..], str::as_bytes));
+        match self.autoscaling.handle(&scope.region, &form).await {
+            Some(response) => response,
+            None => self.passed(scope, parts, body).await,
+        }
     }
 
     async fn ssm(&self, scope: &Scope, request: Request) -> Response<Body> {

@@ -77,6 +77,14 @@ timing! {
     credential_lifetime "credential-lifetime": short 1_200_000, aws 21_600_000;
     /// New ones are handed out this long before the old ones expire. (EC2 user guide: at least five minutes.)
     credential_renewal "credential-renewal": short 900_000, aws 900_000;
+    /// How often an Auto Scaling group looks at its instances.
+    scaling_look "scaling-look": short 1_000, aws 15_000;
+    /// How long a group waits after a launch that failed; after each further one twice as long, sixteenfold at most.
+    scaling_retry "scaling-retry": short 5_000, aws 30_000;
+    /// Grace periods, warm-ups and cooldowns of a group last so long at most, whatever is asked for.
+    scaling_wait "scaling-wait": short 5_000, aws 86_400_000;
+    /// An instance refresh that stands still for so long fails. (User guide, "How an instance refresh works": an hour.)
+    refresh_patience "refresh-patience": short 120_000, aws 3_600_000;
 }
 
 impl Timing {

@@ -136,7 +136,7 @@ impl Request {
     }
 
     /// Makes its body say what its fields say.
-    fn rewrite(&mut self) {
+    pub(super) fn rewrite(&mut self) {
         self.method = Method::POST;
         self.uri = Uri::from_static("/");
         self.body = Bytes::from(self.form.encode());

@@ -1,5 +1,6 @@
 //! The life of an instance: launch, stop, start, reboot, terminate, and what a host does to itself.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -148,6 +149,7 @@ impl Ec2 {
         describe(&mut host, seen);
         let mut first = FirstBoot::draw(&self.faults, &host);
         let id = &seen.instance_id;
+        self.address_is_free(private_ip).await;
         // Known before it boots: its first question is who it is.
         self.hosts.put(host);
         let image = self.docker_image(&seen.image_id, id, first.without_cloud_init()).await?;
@@ -159,6 +161,20 @@ impl Ec2 {
         self.spoil(id, &first).await.map_err(no_capacity)?;
         self.start_container(id).await.map_err(no_capacity)?;
         self.booted(id).await
+    }
+
+    /// Waits while an instance that is shutting down still has this address. The emulator gives it to the next one at
+    /// once; EC2 does when the interface is gone.
+    async fn address_is_free(&self, address: Ipv4Addr) {
+        const PATIENCE: Duration = Duration::from_secs(60);
+        let going = || {
+            let host = self.hosts.by_address(address.into());
+            host.is_some_and(|host| host.state == HostState::ShuttingDown)
+        };
+        let begun = tokio::time::Instant::now();
+        while going() && begun.elapsed() < PATIENCE {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Sees that the container stays, and watches its boot from then on.

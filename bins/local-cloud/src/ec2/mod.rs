@@ -1,15 +1,15 @@
 //! EC2 made true: moto answers, containers follow, and what moto cannot know is adjusted in its answers.
 //!
-//! Later work has its place here: Auto Scaling groups (they launch inside moto), security-group enforcement and boot
-//! faults ([`crate::network`], [`lifecycle`]), managed services with real servers ([`crate::pretended`] lists them).
+//! Later work has its place here: security-group enforcement and boot faults ([`crate::network`], [`lifecycle`]),
+//! managed services with real servers ([`crate::pretended`] lists them).
 
 pub mod answers;
 mod boot;
 pub mod catalogue;
 pub mod check;
+pub(crate) mod client;
 mod front;
 mod guard;
-mod client;
 pub mod images;
 pub mod lifecycle;
 pub mod machine;
@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, Method, Response, Uri, header};
+use axum::http::{HeaderMap, Method, Response, Uri, header};
 use base64::Engine as _;
 use bytes::Bytes;
 
@@ -99,15 +99,8 @@ pub struct Request {
 impl Request {
     /// Makes it one with these fields.
     pub(crate) fn replace(&mut self, form: Form) {
-        self.method = Method::POST;
-        self.uri = Uri::from_static("/");
-        self.body = Bytes::from(form.encode());
-        self.headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/x-www-form-urlencoded; charset=utf-8"),
-        );
-        self.headers.remove(header::CONTENT_LENGTH);
         self.form = form;
+        self.rewrite();
     }
 }
 

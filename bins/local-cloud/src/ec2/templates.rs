@@ -219,7 +219,7 @@ fn field_name(name: &str) -> String {
 /// by device, tags by key; other lists are replaced whole.
 pub(crate) fn merged(template: &Template, request: &Form) -> Result<Form, Refusal> {
     let own: Vec<(&str, &str)> =
-        request.pairs().filter(|(name, _)| !name.starts_with("LaunchTemplate.")).collect();
+        request.fields().filter(|(name, _)| !name.starts_with("LaunchTemplate.")).collect();
     let given: BTreeSet<&str> = own.iter().map(|(name, _)| *name).collect();
     let replaced: BTreeSet<&str> = own.iter().map(|(name, _)| whole(name)).collect();
     let devices = devices(request);
@@ -229,7 +229,7 @@ pub(crate) fn merged(template: &Template, request: &Form) -> Result<Form, Refusa
     }
     let mut shift = devices.len();
     let mut moved: BTreeMap<String, usize> = BTreeMap::new();
-    for (name, value) in template.fields.pairs() {
+    for (name, value) in template.fields.fields() {
         match whole(name) {
             "TagSpecification" => {}
             "BlockDeviceMapping" => {
@@ -287,7 +287,7 @@ fn is_list(name: &str, top: &str) -> bool {
 }
 
 fn devices(form: &Form) -> BTreeSet<&str> {
-    form.pairs()
+    form.fields()
         .filter(|(name, _)| {
             name.starts_with("BlockDeviceMapping.") && name.ends_with(".DeviceName")
         })
@@ -299,7 +299,7 @@ fn devices(form: &Form) -> BTreeSet<&str> {
 fn tags(template: &Template, request: &Form) -> BTreeMap<String, BTreeMap<String, String>> {
     let mut all: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     for form in [&template.fields, request] {
-        for (name, kind) in form.pairs() {
+        for (name, kind) in form.fields() {
             let Some(prefix) = name
                 .strip_suffix("ResourceType")
                 .filter(|prefix| prefix.starts_with("TagSpecification."))
@@ -307,7 +307,7 @@ fn tags(template: &Template, request: &Form) -> BTreeMap<String, BTreeMap<String
                 continue;
             };
             let tags = all.entry(kind.to_owned()).or_default();
-            for (name, key) in form.pairs() {
+            for (name, key) in form.fields() {
                 let Some(tag) = name.strip_prefix(prefix).and_then(|n| n.strip_suffix("Key"))
                 else {
                     continue;
@@ -341,10 +341,10 @@ fn derived(source: &Template, request: &Form) -> Form {
     let replaced: BTreeSet<String> =
         request.names().filter(|name| name.starts_with(DATA)).map(top).collect();
     let mut form = Form::default();
-    for (name, value) in request.pairs().filter(|(name, _)| *name != "SourceVersion") {
+    for (name, value) in request.fields().filter(|(name, _)| *name != "SourceVersion") {
         form.push(name, value);
     }
-    for (name, value) in source.fields.pairs() {
+    for (name, value) in source.fields.fields() {
         if !replaced.contains(whole(name)) {
             form.push(format!("{DATA}{name}"), value);
         }
@@ -385,7 +385,7 @@ mod tests {
             ("NetworkInterface.1.SecurityGroupId.1", "sg-1"),
             ("SecurityGroupId.1", "sg-2"),
         ];
-        assert_eq!(fields.pairs().collect::<Vec<_>>(), expected);
+        assert_eq!(fields.fields().collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 #![expect(dead_code, reason = "the harness offers more than today's scenarios use")]
 
 mod answers;
+mod asg;
 mod cli;
 mod cloud;
 mod conformance;
@@ -29,6 +30,7 @@ const TOGETHER: &[Scenarios] = &[
     ("skeleton", skeleton::scenarios),
     ("conformance", conformance::scenarios),
     ("isolation", isolation::scenarios),
+    ("asg", asg::scenarios),
 ];
 /// These change the whole cloud (faults without scope, its end): one after the other, when the others are done.
 const ALONE: &[Scenarios] = &[("soak", soak::scenarios)];

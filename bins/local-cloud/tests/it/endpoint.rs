@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use local_cloud::autoscaling::AutoScaling;
 use local_cloud::control::{self, Control, Token};
 use local_cloud::ec2::{Ec2, Settings};
 use local_cloud::faults::Faults;
@@ -56,8 +57,14 @@ pub(crate) async fn endpoint(upstream: &str) -> Endpoint {
         ssm: ssm.clone(),
         faults: faults.clone(),
     };
-    let api =
-        proxy::router(Proxy { upstream, ec2, ssm, shelf: Arc::default(), faults: faults.clone() });
+    let api = proxy::router(Proxy {
+        upstream,
+        autoscaling: Arc::new(AutoScaling::new(Arc::clone(&ec2))),
+        ec2,
+        ssm,
+        shelf: Arc::default(),
+        faults: faults.clone(),
+    });
     let router = control::router(control).merge(api);
     tokio::spawn(async move { axum::serve(listener, router).await });
     Endpoint { url: format!("http://{address}"), token, faults }
