@@ -8,7 +8,9 @@ use crate::events;
 /// Says what happened, the instance id first where it happened to a host. Whoever reads it has a log file or the event
 /// log, never a terminal.
 pub(crate) fn line(text: impl Display) {
-    let text = text.to_string();
+    // A line stays one line, whatever it quotes: a caller writes no lines of its own here.
+    let text: String =
+        text.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let time = jiff::Timestamp::now();
     // Nobody is left to tell when the log itself cannot be written.
     let _ = writeln!(std::io::stderr().lock(), "{time:.3} {text}");

@@ -6,6 +6,9 @@ use quick_xml::escape::{escape, unescape};
 use quick_xml::events::Event;
 use quick_xml::reader::Reader;
 
+/// No answer of AWS comes near; writing and dropping a tree recurse.
+const DEEPEST: usize = 200;
+
 /// The text is not XML.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer is not XML: {0}")]
@@ -48,6 +51,9 @@ impl Element {
         let mut open: Vec<Self> = Vec::new();
         loop {
             let closed = match reader.read_event().map_err(bad)? {
+                Event::Start(_) if open.len() >= DEEPEST => {
+                    return Err(BadXml(format!("it is nested more than {DEEPEST} deep")));
+                }
                 Event::Start(tag) => {
                     open.push(Self::opened(&tag));
                     None
@@ -176,6 +182,14 @@ mod tests {
         root.set(Element::leaf("b", "<2>"));
         root.set(Element::leaf("d", "3"));
         assert!(root.write().ends_with("<a><b>&lt;2&gt;</b><c></c><d>3</d></a>"));
+    }
+
+    #[test]
+    fn a_tree_that_is_too_deep_is_refused() {
+        let nested = |deep: usize| format!("{}{}", "<a>".repeat(deep), "</a>".repeat(deep));
+        assert!(Element::parse(&nested(DEEPEST)).is_ok());
+        assert!(Element::parse(&nested(DEEPEST + 1)).is_err());
+        assert!(Element::parse(&nested(200_000)).is_err());
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod cli;
 mod cloud;
 mod conformance;
 mod isolation;
+mod moto;
 mod skeleton;
 mod soak;
 mod traces;
@@ -31,6 +32,7 @@ const TOGETHER: &[Scenarios] = &[
     ("conformance", conformance::scenarios),
     ("isolation", isolation::scenarios),
     ("asg", asg::scenarios),
+    ("moto", moto::scenarios),
 ];
 /// These change the whole cloud (faults without scope, its end): one after the other, when the others are done.
 const ALONE: &[Scenarios] = &[("soak", soak::scenarios)];

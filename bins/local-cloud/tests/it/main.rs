@@ -4,6 +4,8 @@
 mod control;
 mod coverage;
 mod endpoint;
+mod garbage;
+mod moto;
 mod proxy;
 
 use deploy_testkit::{Outcome, Tool};

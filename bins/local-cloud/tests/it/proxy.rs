@@ -28,7 +28,7 @@ pub(crate) fn authorization(service: &str, region: &str) -> String {
     )
 }
 
-async fn ec2(endpoint: &str, region: &str, form: &str) -> (u16, String) {
+pub(crate) async fn ec2(endpoint: &str, region: &str, form: &str) -> (u16, String) {
     let answer = reqwest::Client::new()
         .post(endpoint)
         .header("authorization", authorization("ec2", region))
