@@ -30,6 +30,7 @@ pub mod operation;
 pub mod paging;
 pub mod passed;
 pub mod place;
+pub mod policy;
 pub mod pretended;
 pub mod process;
 pub mod proxy;

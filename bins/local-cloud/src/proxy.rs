@@ -117,7 +117,7 @@ impl Proxy {
         };
         let target = parts.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
         if let Some(operation) = target.and_then(operation::from_target)
-            && let Some(reply) = self.ssm.handle(operation, &body).await
+            && let Some(reply) = self.ssm.handle(operation, &parts.headers, &body).await
         {
             return coverage::mark(json_reply(reply.status, &reply.body), Class::True);
         }

@@ -196,6 +196,17 @@ impl Upstream {
 
     /// Asks a query-protocol operation in the cloud's own name.
     pub async fn ask(&self, service: &str, region: &str, form: &Form) -> Result<Element, AskError> {
+        self.ask_as(service, region, form, "local-cloud").await
+    }
+
+    /// Asks a query-protocol operation in the name of whoever has this access key.
+    pub async fn ask_as(
+        &self,
+        service: &str,
+        region: &str,
+        form: &Form,
+        access_key: &str,
+    ) -> Result<Element, AskError> {
         let operation = form.get("Action").unwrap_or_default().to_owned();
         let answer = self
             .client
@@ -203,7 +214,7 @@ impl Upstream {
             .header(
                 header::AUTHORIZATION,
                 format!(
-                    "AWS4-HMAC-SHA256 Credential=local-cloud/20260101/{region}/{service}/aws4_request, \
+                    "AWS4-HMAC-SHA256 Credential={access_key}/20260101/{region}/{service}/aws4_request, \
                      SignedHeaders=host, Signature=0"
                 ),
             )

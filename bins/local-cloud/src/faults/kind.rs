@@ -232,8 +232,8 @@ impl Kind {
             }
             Self::AgentDrop => happens(
                 "agent-drop",
-                "the host's agent is gone in the middle of a command, for DELAY",
-                &[Delay(30_000)],
+                "the host's agent is cut off SECONDS into a command, for DELAY; what runs goes on, or dies with it",
+                &[Delay(30_000), Seconds(2), Code(&["goes-on", "dies"])],
             ),
             Self::AgentSlow => {
                 happens("agent-slow", "the host's agent answers DELAY late", &[Delay(5_000)])

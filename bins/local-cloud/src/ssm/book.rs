@@ -21,12 +21,6 @@ pub(super) struct Work<'a> {
     pub(super) stop: Vec<&'a str>,
 }
 
-impl Work<'_> {
-    pub(super) fn is_empty(&self) -> bool {
-        self.start.is_empty() && self.stop.is_empty()
-    }
-}
-
 /// The state of Systems Manager.
 #[derive(Debug)]
 pub(super) struct Book {

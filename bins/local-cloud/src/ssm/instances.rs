@@ -8,7 +8,7 @@ use super::agents::Agent;
 use super::paging::{page, size};
 use super::refusal::Refusal;
 use super::{Ssm, epoch};
-use crate::hosts::HostInfo;
+use crate::hosts::{HostInfo, HostState};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -58,22 +58,34 @@ impl Ssm {
         for filter in &filters {
             filter.check()?;
         }
-        let size = size(request.max_results, 5, 50)?;
+        check_together(&filters)?;
+        let (ids, others): (Vec<_>, Vec<_>) =
+            filters.into_iter().partition(|filter| filter.key == "InstanceIds");
+        let strange = |id: &&String| !self.hosts.known(id);
+        if let Some(id) = ids.iter().flat_map(|filter| &filter.values).find(strange) {
+            let message = format!("{id} is no instance of this account");
+            return Err(Refusal::new("InvalidInstanceId", message));
+        }
+        let size = size(request.max_results.or(Some(DEFAULT_PAGE)), 5, 50)?;
         self.read_book(|book, now: Timestamp| {
             let managed = book
                 .agents()
                 .filter_map(|(id, agent)| {
-                    let host = self.hosts.by_instance(id)?;
+                    // Stopped nodes are not shown.
+                    let gone = |host: &HostInfo| host.state == HostState::Stopped;
+                    let host = self.hosts.by_instance(id).filter(|host| !gone(host))?;
                     Some(Managed { id, host, agent, ping_status: book.ping_status(agent, now) })
                 })
-                .filter(|managed| filters.iter().all(|filter| filter.matches(managed)));
+                .filter(|managed| ids.iter().all(|filter| filter.matches(managed)));
             let page = page(
                 managed,
                 |managed| managed.id.to_owned(),
                 size,
                 request.next_token.as_deref(),
             )?;
-            let list: Vec<Value> = page.items.iter().map(Managed::json).collect();
+            // Other filters come after pages, as on AWS: a page may be short and have a token all the same.
+            let fits = |managed: &&Managed<'_>| others.iter().all(|filter| filter.matches(managed));
+            let list: Vec<Value> = page.items.iter().filter(fits).map(Managed::json).collect();
             let mut body = json!({"InstanceInformationList": list});
             if let Some(next) = page.next {
                 body["NextToken"] = next.into();
@@ -81,6 +93,19 @@ impl Ssm {
             Ok(body)
         })
     }
+}
+
+/// `MaxResults` when it is not given (service model).
+const DEFAULT_PAGE: u32 = 10;
+
+/// "Tag filters can't be combined with other filter types" (service model).
+fn check_together(filters: &[Filter]) -> Result<(), Refusal> {
+    let tag = |filter: &Filter| filter.key.starts_with("tag");
+    if filters.iter().any(tag) && !filters.iter().all(tag) {
+        let message = "Tag filters cannot be combined with other filters";
+        return Err(Refusal::new("InvalidFilterKey", message));
+    }
+    Ok(())
 }
 
 impl Filter {
@@ -99,10 +124,7 @@ impl Filter {
             "InstanceIds" | "AgentVersion" | "tag-key" => return Ok(()),
             key if key.starts_with("tag:") => return Ok(()),
             "ActivationIds" | "IamRole" | "AssociationStatus" | "SourceIds" | "SourceTypes"
-            | "PlatformName" | "PlatformVersion" => {
-                let what = format!("the filter `{}` of `DescribeInstanceInformation`", self.key);
-                return Err(Refusal::not_implemented(what));
-            }
+            | "PlatformName" | "PlatformVersion" => return Ok(()),
             key => {
                 let message = format!("The filter key `{key}` is not valid");
                 return Err(Refusal::new("InvalidFilterKey", message));
@@ -122,6 +144,12 @@ impl Filter {
             "PingStatus" => any(managed.ping_status),
             "PlatformTypes" => any("Linux"),
             "ResourceType" => any("EC2Instance"),
+            "SourceIds" => any(managed.id),
+            "SourceTypes" => any("AWS::EC2::Instance"),
+            "PlatformName" => any(&managed.agent.about.platform_name),
+            "PlatformVersion" => any(&managed.agent.about.platform_version),
+            // Of hybrid activations and associations; there are none.
+            "ActivationIds" | "IamRole" | "AssociationStatus" => false,
             "tag-key" => self.values.iter().any(|key| managed.host.tags.contains_key(key)),
             key => {
                 let tag = managed.host.tags.get(key.strip_prefix("tag:").unwrap_or(key));

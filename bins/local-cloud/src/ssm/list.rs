@@ -12,6 +12,41 @@ use super::send::{check_id, required};
 use super::status::{End, State};
 use super::{Ssm, epoch, output};
 
+const MOST_FILTERS: usize = 5;
+/// What `Status` may be as a filter of `ListCommands` (service model, `CommandFilter$value`).
+const COMMAND_STATUSES: [&str; 13] = [
+    "Pending",
+    "InProgress",
+    "Success",
+    "Cancelled",
+    "Cancelling",
+    "Failed",
+    "TimedOut",
+    "AccessDenied",
+    "DeliveryTimedOut",
+    "ExecutionTimedOut",
+    "Incomplete",
+    "NoInstancesInTag",
+    "LimitExceeded",
+];
+/// And of `ListCommandInvocations`.
+const INVOCATION_STATUSES: [&str; 14] = [
+    "Pending",
+    "InProgress",
+    "Delayed",
+    "Success",
+    "Cancelled",
+    "Cancelling",
+    "Failed",
+    "TimedOut",
+    "DeliveryTimedOut",
+    "ExecutionTimedOut",
+    "Undeliverable",
+    "InvalidPlatform",
+    "Terminated",
+    "AccessDenied",
+];
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct List {
@@ -49,12 +84,22 @@ impl Ssm {
         self.read_book(|book, _| {
             wanted.check_command(|id| book.command(id).is_some())?;
             let commands = book.commands().filter(|command| {
-                wanted.command(command)
-                    && wanted.status(command.status(), command.counts().completed, command)
+                wanted.command.is_none_or(|id| command.id == id)
                     && wanted.instance.is_none_or(|id| command.invocation(id).is_some())
             });
             let page = page(commands, |c| c.id.clone(), size, request.next_token.as_deref())?;
-            let commands: Vec<Value> = page.items.into_iter().map(command_json).collect();
+            // Filters come after pages, as on AWS: a page may be short, or empty, and have a token all the same.
+            let commands: Vec<Value> = page
+                .items
+                .into_iter()
+                .filter(|command| {
+                    let running = command.counts().completed < command.invocations.len();
+                    wanted.command(command)
+                        && wanted.status(command.status())
+                        && wanted.executing.is_none_or(|executing| executing == running)
+                })
+                .map(command_json)
+                .collect();
             Ok(with_next(json!({"Commands": commands}), page.next))
         })
     }
@@ -66,14 +111,10 @@ impl Ssm {
             wanted.check_command(|id| book.command(id).is_some())?;
             let invocations = book
                 .commands()
-                .filter(|command| wanted.command(command) && book.is_visible(command, now))
+                .filter(|command| wanted.command.is_none_or(|id| command.id == id))
+                .filter(|command| book.is_visible(command, now))
                 .flat_map(|command| command.invocations.iter().map(move |i| (command, i)))
-                .filter(|(command, invocation)| {
-                    let state = invocation.state;
-                    let status = (state.status(), state.details());
-                    wanted.instance.is_none_or(|id| invocation.instance_id == id)
-                        && wanted.status(status, usize::from(state.ended()), command)
-                });
+                .filter(|(_, i)| wanted.instance.is_none_or(|id| i.instance_id == id));
             let name = |(command, invocation): &(&Command, &Invocation)| {
                 format!("{} {}", command.id, invocation.instance_id)
             };
@@ -81,6 +122,10 @@ impl Ssm {
             let invocations: Vec<Value> = page
                 .items
                 .into_iter()
+                .filter(|(command, invocation)| {
+                    let state = invocation.state;
+                    wanted.command(command) && wanted.status((state.status(), state.details()))
+                })
                 .map(|(command, invocation)| {
                     self.invocation_json(command, invocation, request.details)
                 })
@@ -137,6 +182,11 @@ impl<'a> Wanted<'a> {
         if let Some(id) = wanted.instance {
             check_id(id, "instanceId")?;
         }
+        if request.filters.len() > MOST_FILTERS {
+            let must = "Member must have length less than or equal to 5";
+            return Err(Refusal::constraint("filters", "filters", must));
+        }
+        let statuses = if stages { &COMMAND_STATUSES[..] } else { &INVOCATION_STATUSES[..] };
         let time = |text: &str| {
             text.parse::<Timestamp>()
                 .map(Some)
@@ -146,7 +196,7 @@ impl<'a> Wanted<'a> {
             match (key.as_str(), value.as_str()) {
                 ("InvokedAfter", text) => wanted.after = time(text)?,
                 ("InvokedBefore", text) => wanted.before = time(text)?,
-                ("Status", text) => wanted.status = Some(text),
+                ("Status", text) if statuses.contains(&text) => wanted.status = Some(text),
                 ("ExecutionStage", "Executing") if stages => wanted.executing = Some(true),
                 ("ExecutionStage", "Complete") if stages => wanted.executing = Some(false),
                 ("DocumentName", text) => wanted.document = Some(text),
@@ -169,17 +219,15 @@ impl<'a> Wanted<'a> {
     }
 
     fn command(&self, command: &Command) -> bool {
-        self.command.is_none_or(|id| command.id == id)
-            && self.document.is_none_or(|name| name == command.order.document)
+        self.document.is_none_or(|name| name == command.order.document)
             && self.after.is_none_or(|time| command.requested > time)
             && self.before.is_none_or(|time| command.requested < time)
     }
 
-    fn status(&self, status: (&str, &str), completed: usize, command: &Command) -> bool {
-        self.status.is_none_or(|wanted| wanted == status.0 || wanted == status.1)
-            && self
-                .executing
-                .is_none_or(|executing| executing == (completed < command.invocations.len()))
+    fn status(&self, status: (&str, &str)) -> bool {
+        // A filter calls by another name what an answer calls `RateExceeded`.
+        let alias = |wanted| wanted == "LimitExceeded" && status.1 == "RateExceeded";
+        self.status.is_none_or(|wanted| wanted == status.0 || wanted == status.1 || alias(wanted))
     }
 }
 
@@ -318,7 +366,18 @@ impl Ssm {
     ) -> Value {
         let name = step.map(|step| step.name.as_str()).unwrap_or_default();
         let outcome = invocation.outcomes.iter().find(|outcome| outcome.step == name);
-        let state = outcome.map_or(invocation.state, |outcome| step_state(invocation, outcome));
+        let later = !invocation.state.ended()
+            && command
+                .order
+                .steps
+                .iter()
+                .skip(invocation.outcomes.len() + 1)
+                .any(|s| s.name == name);
+        let state = match outcome {
+            Some(outcome) => step_state(invocation, outcome),
+            None if later => State::Pending,
+            None => invocation.state,
+        };
         let time =
             |time: Option<Timestamp>| time.map_or(String::new(), |time| format!("{time:.3}"));
         let text = |text: Option<&String>| text.cloned().unwrap_or_default();

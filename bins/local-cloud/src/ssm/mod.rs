@@ -9,6 +9,9 @@
 //! | [`output`] | what is kept of a long output |
 //! | [`send`], [`list`], [`instances`], [`paging`] | requests to the state machine, its answers to replies |
 //! | [`document`] | what a document makes of its parameters; pure |
+//! | [`parameters`] | what Parameter Store does not take, before the emulator keeps it; pure |
+//! | [`rights`] | what IAM's policies allow a caller and an agent |
+//! | [`fate`] | faults of agents |
 //! | [`services`] | what it asks of the emulator: documents |
 //! | [`wire`] | the agent's side |
 
@@ -16,11 +19,14 @@ mod agents;
 mod book;
 mod command;
 mod document;
+mod fate;
 mod instances;
 mod list;
 mod output;
 mod paging;
+mod parameters;
 mod refusal;
+mod rights;
 mod send;
 mod services;
 mod status;
@@ -32,6 +38,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::HeaderMap;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -39,7 +46,9 @@ use tokio::sync::watch;
 
 use self::book::Book;
 use self::command::Presence;
+use self::fate::Fates;
 use self::refusal::Refusal;
+use self::rights::{Caller, Rights};
 use crate::ec2::Ec2;
 use crate::faults::Faults;
 use crate::hosts::{HostState, Hosts};
@@ -70,23 +79,22 @@ pub const PASSED: [&str; 22] = [
     "ModifyDocumentPermission",
 ];
 
-/// How long things take.
+/// How long things take; see [`crate::timing::Timing`].
 #[derive(Debug, Clone, Copy)]
 struct Timing {
-    /// An agent's question for work is answered after this long at the latest; it then asks again.
+    registration: Duration,
     poll: Duration,
-    /// An agent that was not heard of for this long is `ConnectionLost`. Longer than `poll`. Minutes on AWS.
     lost: Duration,
-    /// A command's invocations can be read after this long, not before: AWS answers from copies that come later.
     visible: Duration,
 }
 
-impl Default for Timing {
-    fn default() -> Self {
+impl From<&crate::timing::Timing> for Timing {
+    fn from(timing: &crate::timing::Timing) -> Self {
         Self {
-            poll: Duration::from_secs(5),
-            lost: Duration::from_secs(15),
-            visible: Duration::from_millis(200),
+            registration: timing.agent_registration,
+            poll: timing.agent_poll,
+            lost: timing.agent_lost,
+            visible: timing.invocation_visible,
         }
     }
 }
@@ -107,6 +115,8 @@ pub struct Ssm {
     /// What shall go wrong.
     pub faults: Faults,
     region: String,
+    fates: Fates,
+    rights: Arc<Rights>,
     /// Where the rest of the account is; none in tests without it.
     ec2: Option<Arc<Ec2>>,
     book: Arc<Mutex<Book>>,
@@ -122,7 +132,7 @@ impl Ssm {
             faults: ec2.faults.clone(),
             region: ec2.settings.region.clone(),
             ec2: Some(Arc::clone(ec2)),
-            ..Self::timed(ec2.hosts.clone(), Timing::default())
+            ..Self::timed(ec2.hosts.clone(), Timing::from(&ec2.settings.timing))
         }
     }
 
@@ -132,6 +142,8 @@ impl Ssm {
             hosts,
             faults: Faults::default(),
             region: crate::DEFAULT_REGION.to_owned(),
+            fates: Fates::default(),
+            rights: Arc::default(),
             ec2: None,
             book,
             changes: Arc::new(watch::Sender::new(0)),
@@ -139,26 +151,12 @@ impl Ssm {
         }
     }
 
-    /// Answers a call; `None` for what the emulator keeps truly.
-    pub async fn handle(&self, operation: &str, body: &[u8]) -> Option<Reply> {
-        let outcome = match operation {
-            "SendCommand" => match read(body) {
-                Ok(request) => self.send_command(request).await,
-                Err(refusal) => Err(refusal),
-            },
-            "CancelCommand" => read(body).and_then(|request| self.cancel_command(&request)),
-            "ListCommands" => read(body).and_then(|request| self.list_commands(&request)),
-            "ListCommandInvocations" => {
-                read(body).and_then(|request| self.list_command_invocations(&request))
-            }
-            "GetCommandInvocation" => {
-                read(body).and_then(|request| self.get_command_invocation(&request))
-            }
-            "DescribeInstanceInformation" => {
-                read(body).and_then(|request| self.describe_instance_information(request))
-            }
-            passed if PASSED.contains(&passed) => return None,
-            other => Err(Refusal::not_implemented(format!("the operation `{other}`"))),
+    /// Answers a call with these headers; `None` for what the emulator keeps truly.
+    pub async fn handle(&self, operation: &str, headers: &HeaderMap, body: &[u8]) -> Option<Reply> {
+        let outcome = match self.answer(operation, headers, body).await {
+            Ok(None) => return None,
+            Ok(Some(body)) => Ok(body),
+            Err(refusal) => Err(refusal),
         };
         Some(outcome.map_or_else(
             |refusal| {
@@ -170,6 +168,52 @@ impl Ssm {
             },
             |body| Reply { status: 200, body },
         ))
+    }
+
+    async fn answer(
+        &self,
+        operation: &str,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<Option<Value>, Refusal> {
+        let caller = self.caller(headers).await;
+        if operation != "SendCommand" {
+            self.check_rights(&caller, operation, body)?;
+        }
+        let answer = match operation {
+            "SendCommand" => self.send_command(read(body)?, &caller).await?,
+            "CancelCommand" => self.cancel_command(&read(body)?)?,
+            "ListCommands" => self.list_commands(&read(body)?)?,
+            "ListCommandInvocations" => self.list_command_invocations(&read(body)?)?,
+            "GetCommandInvocation" => self.get_command_invocation(&read(body)?)?,
+            "DescribeInstanceInformation" => self.describe_instance_information(read(body)?)?,
+            passed if PASSED.contains(&passed) => {
+                parameters::check(operation, &read(body)?)?;
+                return Ok(None);
+            }
+            other => return Err(Refusal::not_implemented(format!("the operation `{other}`"))),
+        };
+        Ok(Some(answer))
+    }
+
+    /// Whether the caller may use an operation, on the parameters that it names.
+    fn check_rights(&self, caller: &Caller, operation: &str, body: &[u8]) -> Result<(), Refusal> {
+        let action = format!("ssm:{operation}");
+        let nothing = |_: &str| None;
+        let request: Value = read(body)?;
+        let mut names: Vec<&str> =
+            request["Names"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        names.extend([&request["Name"], &request["Path"]].into_iter().filter_map(Value::as_str));
+        if names.is_empty() || !operation.contains("Parameter") {
+            return caller.may(&action, "*", &nothing);
+        }
+        let place = format!("arn:aws:ssm:{}:{}:parameter", self.region, caller.account());
+        names.iter().try_for_each(|name| {
+            let name = name.trim_start_matches('/');
+            // A version or label is no part of the resource.
+            let name = name.split(':').next().unwrap_or(name);
+            caller.may(&action, &format!("{place}/{name}"), &nothing)
+        })
     }
 
     /// `PingStatus` of an instance's agent; `None` when it never registered.
@@ -196,8 +240,13 @@ impl Ssm {
     /// Changes the book, and tells those who wait.
     fn change_book<T>(&self, change: impl FnOnce(&mut Book, Timestamp) -> T) -> T {
         let result = self.read_book(change);
-        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+        self.tell();
         result
+    }
+
+    /// Wakes those who wait for a change.
+    fn tell(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// A terminated instance is deregistered; one that is stopped has no agent that could be heard of.

@@ -9,6 +9,7 @@ use super::command::{Bucket, Limit, Order, Recipient, Target};
 use super::document::{self, Document, Source};
 use super::list::command_json;
 use super::refusal::Refusal;
+use super::rights::{Caller, tag_of};
 use super::status::End;
 use super::{Ssm, book::Book};
 use crate::ec2::answers::request_id;
@@ -67,8 +68,12 @@ pub(super) struct CancelCommand {
 }
 
 impl Ssm {
-    pub(super) async fn send_command(&self, request: SendCommand) -> Result<Value, Refusal> {
-        let document = self.document(&request).await?;
+    pub(super) async fn send_command(
+        &self,
+        request: SendCommand,
+        caller: &Caller,
+    ) -> Result<Value, Refusal> {
+        let document = self.document(&request, caller).await?;
         let order = order(request, document.as_ref())?;
         // Without a document that runs here there are no steps; without steps for this system it does not fit.
         let fits = Document::fits_linux(&order.steps);
@@ -79,6 +84,14 @@ impl Ssm {
             } else {
                 self.by_target(book, &order.targets)
             };
+            for recipient in &mut recipients {
+                match self.may_send(caller, &recipient.instance_id) {
+                    Ok(()) => {}
+                    // As on AWS: named instances are checked with the request, others when their turn comes.
+                    Err(refusal) if order.targets.is_empty() => return Err(refusal),
+                    Err(_) => recipient.refused = Some(End::AccessDenied),
+                }
+            }
             if !fits && order.targets.is_empty() {
                 let message = format!(
                     "The document {} is not supported on the platform type Linux",
@@ -103,13 +116,29 @@ impl Ssm {
         })
     }
 
+    fn may_send(&self, caller: &Caller, instance_id: &str) -> Result<(), Refusal> {
+        let host = self.hosts.by_instance(instance_id);
+        let (region, account) = (&self.region, caller.account());
+        let resource = format!("arn:aws:ec2:{region}:{account}:instance/{instance_id}");
+        caller.may("ssm:SendCommand", &resource, &|key| tag_of(host.as_ref(), key))
+    }
+
     /// The document that a command names; `None` for one that is known to be for other systems.
-    async fn document(&self, request: &SendCommand) -> Result<Option<Document>, Refusal> {
+    async fn document(
+        &self,
+        request: &SendCommand,
+        caller: &Caller,
+    ) -> Result<Option<Document>, Refusal> {
         let name = required(request.document_name.as_deref(), "documentName")?;
         // An ARN names it as well: arn:aws:ssm:us-east-1::document/AWS-RunShellScript.
         let name = name.rsplit_once(":document/").map_or(name, |(_, name)| name);
         let version = request.document_version.as_deref().unwrap_or("$DEFAULT");
-        match document::source(name)? {
+        let source = document::source(name)?;
+        // Amazon's documents belong to no account.
+        let owner = if source == Source::Account { caller.account() } else { "" };
+        let resource = format!("arn:aws:ssm:{}:{owner}:document/{name}", self.region);
+        caller.may("ssm:SendCommand", &resource, &|_| None)?;
+        match source {
             Source::Own | Source::ForWindows
                 if !["$DEFAULT", "$LATEST", "1"].contains(&version) =>
             {

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use axum::http::HeaderMap;
 use axum::routing::{get, put};
 use axum::{Json, Router};
 use jiff::Timestamp;
@@ -46,6 +47,7 @@ impl Cloud {
         hosts.put(host(HOST, Ipv4Addr::LOCALHOST, "sip"));
         hosts.put(host(SILENT, Ipv4Addr::new(127, 0, 0, 9), "sip"));
         let timing = Timing {
+            registration: Duration::ZERO,
             poll: Duration::from_millis(300),
             lost: Duration::from_secs(2),
             visible: Duration::ZERO,
@@ -87,7 +89,8 @@ impl Cloud {
     }
 
     async fn call(&self, operation: &str, request: Value) -> Result<Value, String> {
-        let reply = self.ssm.handle(operation, request.to_string().as_bytes()).await;
+        let reply =
+            self.ssm.handle(operation, &HeaderMap::new(), request.to_string().as_bytes()).await;
         let reply = reply.expect("answered here");
         match reply.status {
             200 => Ok(reply.body),
@@ -560,7 +563,7 @@ async fn commands_are_listed_in_pages_newest_first() {
 #[tokio::test]
 async fn an_invocation_cannot_be_read_just_after_sending() {
     let mut cloud = Cloud::without_agent().await;
-    let slow = Timing { visible: Duration::from_secs(3_600), ..Timing::default() };
+    let slow = Timing { visible: Duration::from_secs(3_600), ..cloud.ssm.timing };
     cloud.ssm = Ssm::timed(cloud.hosts.clone(), slow);
     let about = serde_json::from_value(json!({
         "agent_version": "stand-in", "platform_name": "", "platform_version": "",
@@ -597,8 +600,12 @@ async fn what_does_not_exist_or_cannot_be_done_is_named() {
     check("SendCommand", json!({"DocumentName": 5}), "SerializationException").await;
     check("StartSession", json!({"Target": HOST}), "NotImplemented").await;
     check("CreateAssociation", json!({}), "NotImplemented").await;
-    assert_eq!(cloud.ssm.handle("GetParameter", b"{}").await, None, "the emulator keeps it");
-    let reply = cloud.ssm.handle("StartSession", b"{}").await.expect("answered");
+    assert_eq!(
+        cloud.ssm.handle("GetParameter", &HeaderMap::new(), br#"{"Name": "a"}"#).await,
+        None,
+        "the emulator keeps it"
+    );
+    let reply = cloud.ssm.handle("StartSession", &HeaderMap::new(), b"{}").await.expect("answered");
     assert_eq!(reply.status, 501);
     assert!(reply.body["Message"].as_str().is_some_and(|text| text.contains("`StartSession`")));
 }

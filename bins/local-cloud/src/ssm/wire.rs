@@ -13,7 +13,7 @@
 use std::net::SocketAddr;
 
 use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -25,6 +25,7 @@ use tokio::time::{Instant, timeout_at};
 use super::agents::Registration;
 use super::command::{Bucket, Command, Outcome};
 use super::document::Step;
+use super::fate::Arrival;
 use super::status::End;
 use super::{Ssm, output};
 use crate::hosts::HostInfo;
@@ -97,19 +98,60 @@ pub(super) fn router(ssm: Ssm) -> Router {
 /// Why a request was not answered.
 type Problem = (StatusCode, String);
 
-/// Whoever calls is the host of that address.
-fn caller(ssm: &Ssm, address: SocketAddr) -> Result<HostInfo, Problem> {
-    ssm.hosts
-        .by_address(address.ip())
-        .ok_or_else(|| (StatusCode::FORBIDDEN, format!("no host has the address {}", address.ip())))
+/// What a role needs for its agent to register.
+const REGISTERS: [&str; 1] = ["ssm:UpdateInstanceInformation"];
+/// One of these for its agent to get commands: today's channel, or the older one.
+const TALKS: [&str; 2] = ["ssmmessages:OpenControlChannel", "ec2messages:GetMessages"];
+
+/// Whoever calls is the host of that address, if its role may do one of these and nothing has cut it off.
+async fn caller(
+    ssm: &Ssm,
+    address: SocketAddr,
+    headers: &HeaderMap,
+    actions: &[&str],
+) -> Result<HostInfo, Problem> {
+    let host = ssm.hosts.by_address(address.ip()).ok_or_else(|| {
+        (StatusCode::FORBIDDEN, format!("no host has the address {}", address.ip()))
+    })?;
+    connected(ssm, &host.instance_id)?;
+    ssm.agent_may(&host, headers, actions).await.map_err(|refusal| {
+        log::line(format_args!(
+            "{}: its agent is refused: {}: {}",
+            host.instance_id, refusal.code, refusal.message
+        ));
+        (StatusCode::FORBIDDEN, format!("{}: {}", refusal.code, refusal.message))
+    })?;
+    Ok(host)
+}
+
+fn connected(ssm: &Ssm, id: &str) -> Result<(), Problem> {
+    if ssm.is_cut(id) {
+        return Err((StatusCode::SERVICE_UNAVAILABLE, "the connection is cut".to_owned()));
+    }
+    Ok(())
 }
 
 async fn register(
     State(ssm): State<Ssm>,
     ConnectInfo(address): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
     Json(about): Json<Registration>,
 ) -> Result<Response, Problem> {
-    let id = caller(&ssm, address)?.instance_id;
+    let host = caller(&ssm, address, &headers, &REGISTERS).await?;
+    let id = host.instance_id.clone();
+    if ssm.read_book(|book, _| book.agent(&id).is_none()) {
+        match ssm.arrival(&host) {
+            Arrival::Now => {}
+            Arrival::Wait(wait) => {
+                let body = Json(json!({"wait": wait.as_secs_f64()}));
+                return Ok((StatusCode::ACCEPTED, body).into_response());
+            }
+            Arrival::Never => {
+                let why = "this agent never registers".to_owned();
+                return Err((StatusCode::SERVICE_UNAVAILABLE, why));
+            }
+        }
+    }
     log::line(format_args!("{id}: its agent registers"));
     ssm.change_book(|book, now| book.register(&id, about, now));
     Ok(Json(json!({"instance_id": id})).into_response())
@@ -118,53 +160,78 @@ async fn register(
 async fn poll(
     State(ssm): State<Ssm>,
     ConnectInfo(address): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
     Json(poll): Json<Poll>,
 ) -> Result<Response, Problem> {
-    let id = caller(&ssm, address)?.instance_id;
+    let host = caller(&ssm, address, &headers, &TALKS).await?;
+    let id = host.instance_id.clone();
     let register = || (StatusCode::CONFLICT, "register first".to_owned());
     let deadline = Instant::now() + ssm.timing.poll;
     let mut changes = ssm.changes.subscribe();
     if !ssm.read_book(|book, now| book.ping(&id, now)) {
         return Err(register());
     }
+    ssm.see_running(&host, &poll.held);
     loop {
+        connected(&ssm, &id)?;
         let work = ssm.read_book(|book, now| {
             let work = book.work(&id, &poll.held, now)?;
-            let nothing = work.is_empty();
-            let start = work.start.into_iter().map(Job::of).collect();
+            let start: Vec<Job> = work.start.into_iter().map(Job::of).collect();
             let stop = work.stop.into_iter().map(str::to_owned).collect();
-            Some((nothing, Work { start, stop }))
+            Some(Work { start, stop })
         });
-        let Some((nothing, work)) = work else { return Err(register()) };
-        // The sender lives as long as `ssm`, so a failure can only be the deadline.
-        if !nothing || timeout_at(deadline, changes.changed()).await.is_err() {
+        let Some(mut work) = work else { return Err(register()) };
+        let mut until = deadline;
+        work.start.retain(|job| match ssm.held_back(&host, &job.command_id) {
+            Some(later) => {
+                until = until.min(later);
+                false
+            }
+            None => true,
+        });
+        if !work.start.is_empty() || !work.stop.is_empty() || Instant::now() >= deadline {
             return Ok(Json(work).into_response());
         }
+        // The sender lives as long as `ssm`, so a failure can only be the time; then one looks again.
+        let _ = timeout_at(until, changes.changed()).await;
     }
 }
 
 async fn result(
     State(ssm): State<Ssm>,
     ConnectInfo(address): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
     Json(finished): Json<Finished>,
 ) -> Result<Response, Problem> {
-    let id = caller(&ssm, address)?.instance_id;
+    let host = caller(&ssm, address, &headers, &TALKS).await?;
+    let id = host.instance_id.clone();
     let command = finished.command_id.clone();
     let (end, outcomes) = finished.read()?;
-    let news = ssm.change_book(|book, now| {
+    let known = ssm.read_book(|book, now| {
         book.ping(&id, now);
-        book.finish(&id, &command, end, outcomes, now)
+        book.command(&command).is_some_and(|command| command.invocation(&id).is_some())
     });
-    match news {
-        Some(news) => {
-            let late = if news { "" } else { ", too late" };
-            if let Some(end) = end {
-                log::line(format_args!("{id}: command {command}: {end:?}{late}"));
-            }
-            Ok(StatusCode::NO_CONTENT.into_response())
-        }
-        None => Err((StatusCode::NOT_FOUND, "no such command was sent here".to_owned())),
+    if !known {
+        return Err((StatusCode::NOT_FOUND, "no such command was sent here".to_owned()));
     }
+    let late = ssm.word_late(&host);
+    let count = async move || {
+        let news = ssm.change_book(|book, now| book.finish(&id, &command, end, outcomes, now));
+        if let (Some(news), Some(end)) = (news, end) {
+            let late = if news { "" } else { ", too late" };
+            log::line(format_args!("{id}: command {command}: {end:?}{late}"));
+        }
+    };
+    match late {
+        Some(late) => {
+            tokio::spawn(async move {
+                tokio::time::sleep(late).await;
+                count().await;
+            });
+        }
+        None => count().await,
+    }
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 impl Job {
