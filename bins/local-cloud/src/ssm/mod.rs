@@ -188,7 +188,11 @@ impl Ssm {
             "GetCommandInvocation" => self.get_command_invocation(&read(body)?)?,
             "DescribeInstanceInformation" => self.describe_instance_information(read(body)?)?,
             passed if PASSED.contains(&passed) => {
-                parameters::check(operation, &read(body)?)?;
+                let request = read(body)?;
+                parameters::check(operation, &request)?;
+                if operation == "PutParameter" {
+                    self.check_type(&request).await?;
+                }
                 return Ok(None);
             }
             other => return Err(Refusal::not_implemented(format!("the operation `{other}`"))),

@@ -30,10 +30,12 @@ const FRESH: Duration = Duration::from_secs(5);
 const SKEW: Duration = Duration::from_secs(300);
 
 type Policies = Arc<Vec<Value>>;
+/// Kind and name of a principal.
+type Principal = (&'static str, String);
 
 /// Policies that were read lately, by kind and name.
 #[derive(Debug, Default)]
-pub(super) struct Rights(Mutex<BTreeMap<(&'static str, String), (Instant, Policies)>>);
+pub(super) struct Rights(Mutex<BTreeMap<Principal, (Instant, Policies)>>);
 
 /// Who calls, with the policies that bind it; `None` for who may do everything.
 #[derive(Debug, Clone)]

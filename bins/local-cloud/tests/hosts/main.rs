@@ -17,6 +17,7 @@ mod isolation;
 mod moto;
 mod skeleton;
 mod soak;
+mod ssm;
 mod traces;
 
 use std::panic::AssertUnwindSafe;
@@ -33,6 +34,7 @@ const TOGETHER: &[Scenarios] = &[
     ("isolation", isolation::scenarios),
     ("asg", asg::scenarios),
     ("moto", moto::scenarios),
+    ("ssm", ssm::scenarios),
 ];
 /// These change the whole cloud (faults without scope, its end): one after the other, when the others are done.
 const ALONE: &[Scenarios] = &[("soak", soak::scenarios)];
