@@ -23,6 +23,8 @@ struct Decided {
     delivery: BTreeMap<(String, String), Option<Instant>>,
     /// By instance and command: those that `agent-drop` was asked for.
     asked: BTreeSet<(String, String)>,
+    /// By instance: why its agent is refused, said once in the log.
+    refused: BTreeMap<String, String>,
     /// By instance: when the agent can be reached again.
     cut: BTreeMap<String, Instant>,
 }
@@ -70,6 +72,24 @@ impl Ssm {
         match coming.not_before.saturating_duration_since(Instant::now()) {
             Duration::ZERO => Arrival::Now,
             wait => Arrival::Wait(wait),
+        }
+    }
+
+    /// Says once in the log that and why an agent is refused, or that it no longer is.
+    pub(super) fn note_refusal(&self, instance_id: &str, why: Option<String>) {
+        let mut fates = self.fates.lock();
+        let before = match &why {
+            Some(why) => fates.refused.insert(instance_id.to_owned(), why.clone()),
+            None => fates.refused.remove(instance_id),
+        };
+        match why {
+            Some(why) if before.as_ref() != Some(&why) => {
+                log::line(format_args!("{instance_id}: its agent is refused: {why}"));
+            }
+            None if before.is_some() => {
+                log::line(format_args!("{instance_id}: its agent is not refused any more"));
+            }
+            _ => {}
         }
     }
 

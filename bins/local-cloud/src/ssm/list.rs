@@ -383,13 +383,12 @@ impl Ssm {
         let text = |text: Option<&String>| text.cloned().unwrap_or_default();
         let url =
             |stream| step.map_or_else(String::new, |s| self.url(command, invocation, s, stream));
-        json!({
+        let mut body = json!({
             "CommandId": command.id,
             "InstanceId": invocation.instance_id,
             "Comment": command.order.comment,
             "DocumentName": command.order.document,
             "DocumentVersion": command.order.document_version,
-            "PluginName": name,
             "ResponseCode": outcome.map_or(-1, |outcome| outcome.code),
             "ExecutionStartDateTime": time(outcome.map(|outcome| outcome.started)),
             "ExecutionElapsedTime": outcome.map_or(String::new(), |outcome| {
@@ -404,7 +403,12 @@ impl Ssm {
             "StandardErrorContent": text(outcome.map(|outcome| &outcome.stderr)),
             "StandardErrorUrl": url("stderr"),
             "CloudWatchOutputConfig": cloudwatch(command),
-        })
+        });
+        // A document for other systems has no step here, and an empty name is none.
+        if !name.is_empty() {
+            body["PluginName"] = name.into();
+        }
+        body
     }
 
     /// Where a step's output is in S3, whether it is there or not, as the service says it.

@@ -15,7 +15,9 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use super::fate::Arrival;
 use super::{Presence, Ssm, Timing};
+use crate::faults::{Kind, Spec};
 use crate::hosts::{HostInfo, HostState, Hosts};
 
 const HOST: &str = "i-0123456789abcdef0";
@@ -618,4 +620,60 @@ async fn a_stranger_is_no_agent() {
     let url = format!("{}/rehearsal/agent/poll", cloud.endpoint);
     let answer = client.post(url).json(&json!({"held": []})).send().await.expect("an answer");
     assert_eq!(answer.status(), 403);
+}
+
+fn fault(cloud: &Cloud, kind: Kind, change: impl FnOnce(&mut Spec)) -> u64 {
+    let mut spec = Spec { count: Some(1), ..Spec::of(kind) };
+    change(&mut spec);
+    cloud.ssm.faults.add(spec).expect("a fault")
+}
+
+#[tokio::test]
+async fn an_agent_stays_away_while_its_fault_is_listed_and_then_comes_late() {
+    let mut cloud = Cloud::without_agent().await;
+    let never = fault(&cloud, Kind::AgentNever, |_| ());
+    let late = Duration::from_secs(2);
+    fault(&cloud, Kind::AgentLate, |spec| spec.delay = Some(late));
+    let begun = std::time::Instant::now();
+    cloud.start_agent();
+    // It struck once, for this host, and keeps it away however often it asks.
+    cloud
+        .see("a first question", async |c| c.ssm.faults.list()[1].struck.eq(&1).then_some(()))
+        .await;
+    let host = cloud.hosts.by_instance(HOST).expect("known");
+    assert_eq!(cloud.ssm.arrival(&host), Arrival::Never);
+    assert!(cloud.ssm.faults.remove(never));
+    cloud.until("Online", |status| status == "Online").await;
+    assert!(begun.elapsed() >= late);
+}
+
+#[tokio::test]
+async fn a_slow_agent_takes_commands_late_and_says_late_how_they_ended() {
+    let cloud = Cloud::new().await;
+    let delay = Duration::from_secs(1);
+    fault(&cloud, Kind::AgentSlow, |spec| {
+        spec.delay = Some(delay);
+        spec.count = Some(2);
+    });
+    let begun = std::time::Instant::now();
+    assert_eq!(told(&cloud.run(&["echo late"]).await).3, "late\n");
+    assert!(begun.elapsed() >= 2 * delay, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn an_agent_that_is_cut_off_comes_back_with_its_result() {
+    let cloud = Cloud::new().await;
+    fault(&cloud, Kind::AgentDrop, |spec| {
+        spec.delay = Some(Duration::from_secs(4));
+        spec.seconds = Some(0);
+    });
+    let go = cloud.path("go");
+    let script = format!("until [ -e '{}' ]; do sleep 0.1; done; echo done", go.display());
+    let id = cloud.send(&[&script], json!({})).await;
+    cloud.until("ConnectionLost", |status| status == "ConnectionLost").await;
+    std::fs::write(&go, "").expect("written");
+    assert_eq!(told(&cloud.get(&id).await).0, "InProgress");
+    let invocation = cloud.ended(&id).await;
+    assert_eq!(told(&invocation), ("Success", "Success", 0, "done\n", ""));
+    cloud.until("Online", |status| status == "Online").await;
 }

@@ -114,13 +114,12 @@ async fn caller(
         (StatusCode::FORBIDDEN, format!("no host has the address {}", address.ip()))
     })?;
     connected(ssm, &host.instance_id)?;
-    ssm.agent_may(&host, headers, actions).await.map_err(|refusal| {
-        log::line(format_args!(
-            "{}: its agent is refused: {}: {}",
-            host.instance_id, refusal.code, refusal.message
-        ));
-        (StatusCode::FORBIDDEN, format!("{}: {}", refusal.code, refusal.message))
-    })?;
+    let allowed = ssm.agent_may(&host, headers, actions).await;
+    let why = allowed.map_err(|refusal| format!("{}: {}", refusal.code, refusal.message)).err();
+    ssm.note_refusal(&host.instance_id, why.clone());
+    if let Some(why) = why {
+        return Err((StatusCode::FORBIDDEN, why));
+    }
     Ok(host)
 }
 

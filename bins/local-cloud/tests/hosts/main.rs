@@ -6,7 +6,6 @@
 //! others. `LOCAL_CLOUD_HOSTS=net,ssm` runs only those.
 
 #![expect(clippy::print_stdout, reason = "a test says what it does")]
-#![expect(dead_code, reason = "the harness offers more than today's scenarios use")]
 
 mod answers;
 mod asg;
