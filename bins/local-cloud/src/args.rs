@@ -95,9 +95,9 @@ fn is_project(name: &str) -> bool {
 /// `up`.
 #[derive(Debug, clap::Args)]
 pub struct UpArgs {
-    /// Loopback port of the endpoint.
-    #[arg(long, value_name = "PORT", default_value_t = 4570)]
-    pub port: u16,
+    /// Loopback port of the endpoint. Without it 4570, or the next one that is free.
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
 
     /// Put the rehearsal cloud before this emulator instead of a moto of its own.
     #[arg(long, value_name = "URL")]
@@ -425,6 +425,10 @@ pub struct ServeArgs {
     /// How long things take: `short`, or `aws` for as long as there. Single times can follow, e.g. `short,listed=10s`.
     #[arg(long, value_name = "TIMING", default_value = "short", value_parser = Timing::parse)]
     pub timing: Timing,
+
+    /// Where the Docker engine listens, `unix:///path`.
+    #[arg(long, env = "DOCKER_HOST", hide = true)]
+    pub docker_host: Option<String>,
 
     /// The engine uses cgroup v2.
     #[arg(long)]

@@ -15,6 +15,7 @@ use crate::control::{self, Control, Token};
 use crate::ec2::catalogue::{Lifeline, write_for_moto};
 use crate::ec2::{Ec2, Settings};
 use crate::edge::Edge;
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::faults::Faults;
 use crate::hosts::Hosts;
@@ -77,6 +78,7 @@ pub async fn serve(
         images: images.clone(),
         unified_cgroup: args.unified_cgroup,
         timing: args.timing.clone(),
+        engine: Engine::new(args.docker_host.as_deref())?,
     };
     let ec2 = Arc::new(Ec2::new(settings, upstream.clone(), hosts.clone(), faults.clone()));
     let ssm = Ssm::new(&ec2);
@@ -93,6 +95,10 @@ pub async fn serve(
         metadata: imds::router(Arc::clone(&ec2)),
         api: api.clone().merge(ssm.agent_router()),
         tls: Authority::open(&place.authority())?.acceptor(region)?,
+        hops: {
+            let ec2 = Arc::clone(&ec2);
+            Arc::new(move |caller| ec2.metadata_hops(caller))
+        },
     });
     let own = control::router(Control {
         port: args.port,

@@ -1,8 +1,10 @@
 //! What hosts reach at the edge of their VPC: instance metadata, and the AWS APIs with TLS.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use axum::extract::ConnectInfo;
+use axum::serve::ListenerExt as _;
 use axum::{Extension, Router};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
@@ -21,6 +23,8 @@ pub struct Edge {
     pub api: Router,
     /// TLS in front of them.
     pub tls: TlsAcceptor,
+    /// How many hops instance metadata may go to a caller; `None` is as many as it takes.
+    pub hops: Arc<dyn Fn(IpAddr) -> Option<u32> + Send + Sync>,
 }
 
 impl std::fmt::Debug for Edge {
@@ -30,8 +34,17 @@ impl std::fmt::Debug for Edge {
 }
 
 impl Edge {
-    /// Serves instance metadata until it is aborted.
+    /// Serves instance metadata until it is aborted. What it sends goes as many hops as the asking instance allows
+    /// (`HttpPutResponseHopLimit`): with one, a container on the host gets no answer, as on AWS.
     pub fn serve_metadata(&self, listener: TcpListener) -> AbortHandle {
+        let hops = Arc::clone(&self.hops);
+        let listener = listener.tap_io(move |stream| {
+            let limit = stream.peer_addr().ok().and_then(|caller| (*hops)(caller.ip()));
+            // A connection that has just ended takes no option, and needs none.
+            if let Some(limit) = limit {
+                let _ = stream.set_ttl(limit);
+            }
+        });
         let service = self.metadata.clone().into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, service).await {

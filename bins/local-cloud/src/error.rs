@@ -62,6 +62,12 @@ pub enum Error {
     /// A flag's value cannot be used.
     #[error("{0}")]
     BadInput(String),
+    /// The Docker engine does not answer.
+    #[error("the Docker engine does not answer: {why}")]
+    DockerGone {
+        /// What was seen.
+        why: String,
+    },
     /// A program that is needed failed.
     #[error("`{program}` failed{}", said(.output))]
     Program {
@@ -93,6 +99,10 @@ pub enum Error {
     Stopped(Exit),
 }
 
+/// What to do when Docker is gone.
+const START_DOCKER: &str = "start the Docker engine (`systemctl start docker`, or `dockerd`), then `local-cloud down` and `up`: \
+     the hosts ended with it";
+
 impl Error {
     /// A failed set-up step.
     pub(crate) fn setup(what: &'static str, why: impl ToString) -> Self {
@@ -121,6 +131,7 @@ impl Failure for Error {
         match self {
             Self::NotRoot => Exit::Denied,
             Self::Missing(_) | Self::NotRunning { .. } | Self::HostDown { .. } => Exit::Unavailable,
+            Self::DockerGone { .. } => Exit::Unavailable,
             Self::Program { .. } | Self::File { .. } | Self::Setup { .. } => Exit::Unavailable,
             Self::BadInput(_) | Self::NoSuchHost { .. } => Exit::Usage,
             Self::NoSuchImage { .. } | Self::BadImage { .. } => Exit::Usage,
@@ -144,6 +155,15 @@ impl Failure for Error {
                 "remove `{}` and add your images again: `local-cloud image add NAME --from IMAGE`",
                 path.display()
             )),
+            Self::DockerGone { .. } => Some(START_DOCKER.into()),
+            Self::Program { output, .. }
+                if output.contains("Cannot connect to the Docker daemon") =>
+            {
+                Some(START_DOCKER.into())
+            }
+            Self::Program { output, .. } if output.contains("no space left on device") => Some(
+                "free some disk space: images and hosts lie where Docker keeps its data".into(),
+            ),
             Self::HostDown { host, .. } => {
                 Some(format!("start it: `aws ec2 start-instances --instance-ids {host}`"))
             }

@@ -106,6 +106,13 @@ impl Hosts {
         });
     }
 
+    /// Takes a host out: it was terminated long ago.
+    pub fn remove(&self, id: &str) {
+        self.write(|hosts| {
+            hosts.remove(id);
+        });
+    }
+
     /// Changes one host in place; `false` when it is not known.
     pub fn update(&self, id: &str, change: impl FnOnce(&mut HostInfo)) -> bool {
         self.write(|hosts| hosts.get_mut(id).map(change).is_some())

@@ -1,4 +1,4 @@
-//! Instance metadata, version 2 only: the caller's address says which host asks.
+//! Instance metadata, version 2, and version 1 where the instance allows it: the caller's address says which host asks.
 //!
 //! Behaviour after EC2's user guide, "Use the Instance Metadata Service": a token by PUT with a lifetime of 1 to 21,600
 //! seconds, 401 without one, 403 for a PUT that went through a proxy, listings in which folders end with `/`.
@@ -70,12 +70,20 @@ async fn answer(
     let Some(machine) = service.ec2.machine(&host.instance_id) else {
         return plain(StatusCode::NOT_FOUND, "");
     };
+    if machine.seen.no_metadata {
+        // "403 – Forbidden: the request is not allowed or the IMDS is turned off." (user guide)
+        return plain(StatusCode::FORBIDDEN, "");
+    }
     let path = uri.path();
     match method {
         Method::PUT if path == "/latest/api/token" => token(&service, &host, &headers),
         Method::GET | Method::HEAD => {
             let given = headers.get(TOKEN_HEADER).and_then(|value| value.to_str().ok());
-            if !given.is_some_and(|t| service.tokens.valid(t, &host.instance_id, Instant::now())) {
+            let allowed = match given {
+                Some(token) => service.tokens.valid(token, &host.instance_id, Instant::now()),
+                None => machine.seen.tokenless_metadata && !headers.contains_key(TOKEN_HEADER),
+            };
+            if !allowed {
                 return plain(StatusCode::UNAUTHORIZED, "");
             }
             service.read(path, &host, &machine).await

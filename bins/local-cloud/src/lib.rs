@@ -15,6 +15,7 @@ pub mod daemon;
 pub mod docker;
 pub mod ec2;
 pub mod edge;
+pub mod engine;
 pub mod error;
 pub mod events;
 pub mod failure;

@@ -15,6 +15,9 @@ from moto.ec2.models import EC2Backend, elastic_network_interfaces
 from moto.ec2.models.elastic_network_interfaces import NetworkInterface
 from moto.ec2.models.instances import Instance
 from moto.ec2.models.launch_templates import LaunchTemplate
+from moto.ec2.responses.elastic_ip_addresses import ElasticIPAddresses as ElasticIPAddressesResponse
+from moto.ec2.responses.instances import InstanceResponse
+from moto.ec2.utils import parse_user_data, random_iam_instance_profile_association_id
 from moto.iam.exceptions import DeleteConflictException
 from moto.iam.models import IAMBackend
 from moto.kms.exceptions import ValidationException
@@ -116,6 +119,117 @@ def interfaces_know_more_filters(method, self, filter_name, method_name=None):
     if filter_name in values:
         return values[filter_name]()
     return method(self, filter_name, method_name)
+
+
+# Instances
+
+
+@replaces(InstanceResponse, "run_instances")
+def a_launch_may_protect_its_instances(method, self):
+    answer = method(self)
+    if self._get_param("DisableApiTermination"):
+        for instance in answer.result.instances:
+            instance.disable_api_termination = True
+    return answer
+
+
+@replaces(EC2Backend, "run_instances")
+def all_instances_of_a_launch_get_its_profile(method, self, *args, **kwargs):
+    reservation = method(self, *args, **kwargs)
+    profile = {
+        name: kwargs[name]
+        for name in ("iam_instance_profile_name", "iam_instance_profile_arn")
+        if kwargs.get(name)
+    }
+    if profile:
+        # The first one gets it from the caller.
+        for instance in reservation.instances[1:]:
+            self.associate_iam_instance_profile(instance.id, **profile)
+    return reservation
+
+
+@replaces(EC2Backend, "modify_instance_attribute")
+def changed_user_data_is_what_launched_user_data_is(method, self, instance_id, key, value):
+    if key == "user_data":
+        value = parse_user_data(value or None)
+    return method(self, instance_id, key, value)
+
+
+@replaces(EC2Backend, "replace_iam_instance_profile_association")
+def a_replaced_profile_is_the_instances(method, self, *args, **kwargs):
+    association = method(self, *args, **kwargs)
+    # "Returns a new association id" (API reference), and the instance has the new profile.
+    association.association_id = random_iam_instance_profile_association_id()
+    association.instance.iam_instance_profile = {
+        "Arn": association.iam_instance_profile.arn,
+        "Id": association.association_id,
+    }
+    return association
+
+
+@replaces(EC2Backend, "modify_instance_metadata_options")
+def metadata_options_that_are_not_named_stay(method, self, instance_id, **options):
+    now = self.get_instance(instance_id).metadata_options
+    kept = {
+        "http_tokens": now.http_tokens,
+        "hop_limit": now.http_put_response_hop_limit,
+        "http_endpoint": now.http_endpoint,
+        "http_protocol": now.http_protocol_ipv6,
+        "metadata_tags": now.instance_metadata_tags,
+    }
+    named = {name: value for name, value in options.items() if value is not None}
+    return method(self, instance_id, **{**kept, **named})
+
+
+@replaces(EC2Backend, "associate_address")
+def an_address_leads_to_one_interface_and_an_interface_has_one(
+    method, self, instance=None, eni=None, address=None, allocation_id=None, reassociate=False
+):
+    found = self.address_by_ip([address]) if address else self.address_by_allocation([allocation_id])
+    target = eni or instance.nics[0]
+    chosen = found[0]
+    # EC2 reassociates unless it is told not to (API reference, `AllowReassociation`).
+    if chosen.eni and chosen.eni is not target and reassociate is not False:
+        self.disassociate_address(address=chosen.public_ip)
+    answer = method(self, instance, eni, address, allocation_id, reassociate)
+    for other in self.addresses:
+        if other is not chosen and other.eni is target:
+            other.eni = other.instance = other.association_id = None
+    if answer.instance is None and target.instance is not None:
+        answer.instance = target.instance
+    return answer
+
+
+@replaces(ElasticIPAddressesResponse, "associate_address")
+def an_address_is_reassociated_unless_forbidden(method, self):
+    read = self._get_param
+    self._get_param = lambda name, *default: (
+        read(name) is not False if name == "AllowReassociation" else read(name, *default)
+    )
+    try:
+        return method(self)
+    finally:
+        self._get_param = read
+
+
+@replaces(NetworkInterface, "start")
+def an_elastic_address_stays_at_a_start(method, self):
+    if not any(address.eni is self for address in self.ec2_backend.addresses):
+        method(self)
+
+
+@replaces(NetworkInterface, "stop")
+def an_elastic_address_stays_at_a_stop(method, self):
+    if not any(address.eni is self for address in self.ec2_backend.addresses):
+        method(self)
+
+
+def forget_instance(backend, instance_id):
+    """Takes a terminated instance out of the records."""
+    for reservation in list(backend.reservations.values()):
+        reservation.instances = [one for one in reservation.instances if one.id != instance_id]
+        if not reservation.instances:
+            backend.reservations.pop(reservation.id, None)
 
 
 # NAT gateways

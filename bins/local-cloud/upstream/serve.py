@@ -2,7 +2,8 @@
 
 Its records are put right by `moto_corrections`. Three more things differ from plain `moto_server`: public addresses come
 from 198.51.100.0/24 (TEST-NET-2, RFC 5737), which the rehearsal cloud routes to its hosts, instead of from Amazon's own;
-its machine images are those of a file, read again when a line `amis` comes on its stdin; and it ends with the process
+its machine images are those of a file, read again when a line `amis` comes on its stdin, and a line `forget ID` takes an
+instance out of its records; and it ends with the process
 that started it, which holds the other end of that.
 """
 
@@ -13,7 +14,7 @@ import random
 import sys
 import threading
 
-import moto_corrections  # noqa: F401 (importing it puts moto right)
+import moto_corrections  # importing it puts moto right
 from moto.core.parse import default_timestamp_parser as parse_timestamp
 from moto.ec2.models import ec2_backends, elastic_ip_addresses, elastic_network_interfaces
 from moto.ec2.models.amis import Ami, AmiBackend
@@ -81,6 +82,10 @@ def follow_parent():
             for regions in list(ec2_backends.values()):
                 for backend in list(regions.values()):
                     load_images(backend)
+        elif line.startswith(b"forget "):
+            for regions in list(ec2_backends.values()):
+                for backend in list(regions.values()):
+                    moto_corrections.forget_instance(backend, line.split()[1].decode())
     os._exit(0)
 
 

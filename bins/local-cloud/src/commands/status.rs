@@ -32,12 +32,28 @@ pub async fn status(project: &str, place: &Place, ctx: &Context) -> Result<Done,
     Ok(done)
 }
 
+/// What an earlier one left, and why it ended.
 fn remains(place: &Place) -> String {
-    if place.state_file().exists() {
-        "an earlier one ended without cleaning up; `local-cloud down` removes what it left\n".into()
-    } else {
-        String::new()
+    if !place.state_file().exists() {
+        return String::new();
     }
+    let log = std::fs::read_to_string(place.daemon_log()).unwrap_or_default();
+    let why = last_error(&log).map_or_else(
+        || "an earlier one ended without cleaning up".to_owned(),
+        |error| format!("an earlier one ended: {error}"),
+    );
+    format!("{why}; `local-cloud down` removes what it left\n")
+}
+
+/// The error that a daemon ended with: the last one in its log, with its chain in one line.
+fn last_error(log: &str) -> Option<String> {
+    let lines: Vec<&str> = log.lines().collect();
+    let at = lines.iter().rposition(|line| line.starts_with("error: "))?;
+    let parts = lines[at..]
+        .iter()
+        .map(|line| line.trim())
+        .take_while(|line| line.starts_with("error: ") || line.starts_with("caused by: "));
+    Some(parts.map(|line| line.trim_start_matches("error: ")).collect::<Vec<_>>().join(" "))
 }
 
 fn subject(host: &HostStatus) -> Subject {
@@ -106,6 +122,14 @@ fn row(host: &HostStatus) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::faults::{Faults, Kind, Spec};
+
+    #[test]
+    fn the_reason_of_an_end_is_the_last_error() {
+        let log =
+            "12:00 i-1 is running\nerror: the emulator ended: signal: 9\nhint: read its log\n";
+        assert_eq!(last_error(log).as_deref(), Some("the emulator ended: signal: 9"));
+        assert_eq!(last_error("12:00 i-1 is running\n"), None);
+    }
 
     #[test]
     fn a_host_is_one_row() {

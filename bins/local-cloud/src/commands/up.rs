@@ -21,6 +21,8 @@ use crate::{DEFAULT_REGION, venv};
 
 /// A host with everything installed takes about 2 GiB on disk; images and a little room come on top.
 const FREE_BYTES: u64 = 5 << 30;
+/// Ports of endpoints that were not asked for by number: several projects get one each.
+const PORTS: std::ops::RangeInclusive<u16> = 4570..=4599;
 
 /// Starts the rehearsal cloud unless it runs, and prints the environment to reach it.
 pub async fn up(args: &UpArgs, project: &str, place: &Place, ctx: &Context) -> Result<Done, Error> {
@@ -101,7 +103,7 @@ async fn prepare(
     let authority = Authority::open(&place.authority())?;
     let mut serve = vec![
         "serve".to_owned(),
-        format!("--port={}", args.port),
+        format!("--port={}", choose_port(args)?),
         format!("--project={project}"),
         format!("--region={}", ctx.region().unwrap_or(DEFAULT_REGION)),
         format!("--seed={}", args.seed),
@@ -264,8 +266,10 @@ async fn check_machine(args: &UpArgs) -> Result<Engine, Error> {
             missing.push("Python 3 with venv (`apt-get install python3-venv`)".into());
         }
     }
-    if let Err(error) = std::net::TcpListener::bind(("127.0.0.1", args.port)) {
-        missing.push(format!("port {} ({error}; choose another with `--port`)", args.port));
+    if let Some(port) = args.port
+        && let Err(error) = free(port)
+    {
+        missing.push(format!("port {port} ({error}; choose another with `--port`)"));
     }
     let engine = match Docker::engine().await {
         Ok(engine) => {
@@ -284,6 +288,26 @@ async fn check_machine(args: &UpArgs) -> Result<Engine, Error> {
         Some(engine) if missing.is_empty() => Ok(engine),
         _ => Err(Error::Missing(missing)),
     }
+}
+
+/// Whether nobody listens on a loopback port.
+fn free(port: u16) -> std::io::Result<()> {
+    std::net::TcpListener::bind(("127.0.0.1", port)).map(drop)
+}
+
+/// The port that was asked for, or the first free one. Whoever starts at the same time waits for the lock meanwhile.
+fn choose_port(args: &UpArgs) -> Result<u16, Error> {
+    if let Some(port) = args.port {
+        return Ok(port);
+    }
+    PORTS.into_iter().find(|port| free(*port).is_ok()).ok_or_else(|| {
+        let range = format!(
+            "port (all of {} to {} are taken; choose one with `--port`)",
+            PORTS.start(),
+            PORTS.end()
+        );
+        Error::Missing(vec![range])
+    })
 }
 
 fn check_disk(folder: &Path) -> Option<String> {

@@ -2,8 +2,9 @@
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
+use jiff::Timestamp;
 
-use super::machine::Reachable;
+use super::reason::{Change, Reason};
 use crate::failure::{Dialect, Failure};
 use crate::hosts::HostState;
 use crate::operation::Form;
@@ -142,26 +143,83 @@ pub fn take_state_filter(form: &mut Form) -> Option<Vec<HostState>> {
     wanted
 }
 
+/// What is known about an instance that an answer shows.
+#[derive(Debug, Clone)]
+pub enum Truth {
+    /// It is one of ours.
+    Known {
+        /// Its state.
+        state: HostState,
+        /// Why.
+        reason: Option<Reason>,
+        /// When it was last launched or started.
+        launched: Timestamp,
+    },
+    /// It was terminated too long ago to be listed.
+    Gone,
+    /// Nothing: it lives in another region.
+    Unknown,
+}
+
 /// Gives every instance of a `DescribeInstances` answer its true state, and drops those that are not wanted.
 pub fn adjust_instances(
     root: &mut Element,
     wanted: Option<&[HostState]>,
-    state_of: impl Fn(&str) -> Option<HostState>,
+    truth_of: impl Fn(&str) -> Truth,
 ) {
     let Some(reservations) = root.child_mut("reservationSet") else { return };
     for reservation in &mut reservations.children {
         let Some(instances) = reservation.child_mut("instancesSet") else { continue };
-        for instance in &mut instances.children {
+        instances.children.retain_mut(|instance| {
             let id = instance.text_at(&["instanceId"]).unwrap_or_default();
-            if let Some(state) = state_of(&id) {
-                instance.set(state_element("instanceState", state));
+            match truth_of(&id) {
+                Truth::Known { state, reason, launched } => {
+                    show(instance, state, reason.as_ref(), launched);
+                }
+                Truth::Gone => return false,
+                Truth::Unknown => {}
             }
-        }
-        instances.children.retain(|instance| is_wanted(instance, wanted));
+            is_wanted(instance, wanted)
+        });
     }
     reservations
         .children
         .retain(|reservation| reservation.items(&["instancesSet"]).next().is_some());
+}
+
+fn show(instance: &mut Element, state: HostState, reason: Option<&Reason>, launched: Timestamp) {
+    instance.set(state_element("instanceState", state));
+    instance.set(Element::leaf("launchTime", &format!("{launched:.3}")));
+    instance.set(Element::leaf("reason", reason.map_or("", |reason| &reason.transition)));
+    instance.children.retain(|child| child.name != "stateReason");
+    let shown = match reason {
+        Some(reason) => Some((reason.code, reason.message.as_str())),
+        None if state == HostState::Pending => Some(("pending", "pending")),
+        None => None,
+    };
+    if let Some((code, message)) = shown {
+        let parts = vec![Element::leaf("code", code), Element::leaf("message", message)];
+        instance.set(Element::node("stateReason", parts));
+    }
+}
+
+/// Makes the answer of `RunInstances` what EC2 says at that moment: instances are pending, and have no public address yet.
+pub fn adjust_launch(root: &mut Element) {
+    let Some(instances) = root.child_mut("instancesSet") else { return };
+    let public = ["ipAddress", "association"];
+    for instance in &mut instances.children {
+        let launched = instance.text_at(&["launchTime"]).and_then(|text| text.parse().ok());
+        show(instance, HostState::Pending, None, launched.unwrap_or_else(Timestamp::now));
+        instance.children.retain(|child| !public.contains(&child.name.as_str()));
+        if instance.child("dnsName").is_some() {
+            instance.set(Element::leaf("dnsName", ""));
+        }
+        if let Some(interfaces) = instance.child_mut("networkInterfaceSet") {
+            for interface in &mut interfaces.children {
+                interface.children.retain(|child| !public.contains(&child.name.as_str()));
+            }
+        }
+    }
 }
 
 fn is_wanted(instance: &Element, wanted: Option<&[HostState]>) -> bool {
@@ -170,55 +228,30 @@ fn is_wanted(instance: &Element, wanted: Option<&[HostState]>) -> bool {
     wanted.iter().any(|state| state.name() == name)
 }
 
-/// Gives every instance of a `DescribeInstanceStatus` answer its true state and status checks.
-pub fn adjust_status(
-    root: &mut Element,
-    wanted: Option<&[HostState]>,
-    all_states: bool,
-    truth_of: impl Fn(&str) -> Option<(HostState, Reachable)>,
-) {
-    let Some(set) = root.child_mut("instanceStatusSet") else { return };
-    for item in &mut set.children {
-        let id = item.text_at(&["instanceId"]).unwrap_or_default();
-        let Some((state, reachable)) = truth_of(&id) else { continue };
-        item.set(state_element("instanceState", state));
-        let (status, detail) = match (state, reachable) {
-            (HostState::Running, Reachable::Ok) => ("ok", Some("passed")),
-            (HostState::Running, Reachable::Initializing) => ("initializing", Some("initializing")),
-            (HostState::Running, Reachable::Impaired) => ("impaired", Some("failed")),
-            _ => ("not-applicable", None),
-        };
-        for name in ["systemStatus", "instanceStatus"] {
-            let mut parts = vec![Element::leaf("status", status)];
-            if let Some(detail) = detail {
-                let detail = Element::node(
-                    "item",
-                    vec![Element::leaf("name", "reachability"), Element::leaf("status", detail)],
-                );
-                parts.push(Element::node("details", vec![detail]));
-            }
-            item.set(Element::node(name, parts));
-        }
+/// The answer of a call that changes states: the state before and the one now.
+pub fn state_changes(
+    change: Change,
+    instances: &[(String, HostState, HostState)],
+) -> Response<Body> {
+    let name = format!("{}Response", change.name());
+    if change == Change::Reboot {
+        return simple(&name, vec![Element::leaf("return", "true")]);
     }
-    // Without IncludeAllInstances only running instances are shown (API reference, DescribeInstanceStatus).
-    set.children.retain(|item| {
-        let running = item.text_at(&["instanceState", "name"]).as_deref() == Some("running");
-        (all_states || running) && is_wanted(item, wanted)
-    });
+    let items = instances
+        .iter()
+        .map(|(id, before, now)| {
+            let parts = vec![
+                Element::leaf("instanceId", id),
+                state_element("currentState", *now),
+                state_element("previousState", *before),
+            ];
+            Element::node("item", parts)
+        })
+        .collect();
+    simple(&name, vec![Element::node("instancesSet", items)])
 }
 
-/// Gives every entry of a state-change answer (`StopInstances`, …) the state that is true now.
-pub fn adjust_change(root: &mut Element, state_of: impl Fn(&str) -> Option<HostState>) {
-    let Some(set) = root.child_mut("instancesSet") else { return };
-    for item in &mut set.children {
-        let id = item.text_at(&["instanceId"]).unwrap_or_default();
-        if let Some(state) = state_of(&id) {
-            item.set(state_element("currentState", state));
-        }
-    }
-}
-
-fn state_element(name: &str, state: HostState) -> Element {
+pub(super) fn state_element(name: &str, state: HostState) -> Element {
     Element::node(
         name,
         vec![Element::leaf("code", &state.code().to_string()), Element::leaf("name", state.name())],
@@ -226,7 +259,7 @@ fn state_element(name: &str, state: HostState) -> Element {
 }
 
 /// Operations that moto would answer although nothing behind the answer would be true. (The API reference names them.)
-pub const REFUSED: [&str; 34] = [
+pub const REFUSED: [&str; 33] = [
     "AcceptTransitGatewayVpcAttachment",
     "AcceptVpcPeeringConnection",
     "AssignIpv6Addresses",
@@ -250,7 +283,6 @@ pub const REFUSED: [&str; 34] = [
     "ImportImage",
     "ImportSnapshot",
     "RegisterImage",
-    "ReplaceIamInstanceProfileAssociation",
     "RequestSpotFleet",
     "RequestSpotInstances",
     "ResetInstanceAttribute",
@@ -269,10 +301,6 @@ pub fn pretended(operation: &str, form: &Form) -> Option<String> {
         return Some(operation.to_owned());
     }
     match operation {
-        "ModifyInstanceAttribute" => form
-            .names()
-            .find(|name| name.starts_with("UserData"))
-            .map(|_| "ModifyInstanceAttribute of user data".to_owned()),
         // Terraform's provider always says whether to hibernate; only `true` needs more than there is.
         "RunInstances" => form
             .names()
@@ -335,7 +363,14 @@ mod tests {
 
         let mut root = described(&[("i-1", "stopped"), ("i-2", "running")]);
         adjust_instances(&mut root, Some(&wanted), |id| {
-            (id == "i-1").then_some(HostState::Stopping)
+            if id != "i-1" {
+                return Truth::Unknown;
+            }
+            Truth::Known {
+                state: HostState::Stopping,
+                reason: None,
+                launched: Timestamp::UNIX_EPOCH,
+            }
         });
         let left: Vec<_> = root.items(&["reservationSet"]).collect();
         assert_eq!(left.len(), 1);
@@ -346,23 +381,43 @@ mod tests {
     }
 
     #[test]
-    fn status_checks_follow_the_boot() {
-        let check = |state, reachable, all: bool, expected: Option<&str>| {
-            let mut root = Element::parse(
-                "<R><instanceStatusSet><item><instanceId>i-1</instanceId></item></instanceStatusSet></R>",
-            )
-            .expect("XML");
-            adjust_status(&mut root, None, all, |_| Some((state, reachable)));
-            assert_eq!(
-                root.text_at(&["instanceStatusSet", "item", "instanceStatus", "status"]).as_deref(),
-                expected
-            );
+    fn a_launch_is_answered_as_pending_and_without_public_address() {
+        let mut root = Element::parse(
+            "<R><instancesSet><item><instanceId>i-1</instanceId><ipAddress>198.51.100.7</ipAddress>\
+             <dnsName>ec2-1</dnsName><instanceState><code>16</code><name>running</name></instanceState>\
+             <stateReason><code/><message/></stateReason><networkInterfaceSet><item><association/>\
+             <macAddress>02</macAddress></item></networkInterfaceSet></item></instancesSet></R>",
+        )
+        .expect("XML");
+        adjust_launch(&mut root);
+        let text = root.write();
+        assert!(!text.contains("198.51") && !text.contains("association"), "{text}");
+        let at = |path: &[&str]| root.items(&["instancesSet"]).next().and_then(|i| i.text_at(path));
+        assert_eq!(at(&["instanceState", "name"]).as_deref(), Some("pending"));
+        assert_eq!(at(&["stateReason", "code"]).as_deref(), Some("pending"));
+        assert_eq!(at(&["networkInterfaceSet", "item", "macAddress"]).as_deref(), Some("02"));
+    }
+
+    #[test]
+    fn a_stopped_instance_says_why_and_a_gone_one_says_nothing() {
+        let mut root = described(&[("i-1", "running"), ("i-2", "terminated")]);
+        adjust_instances(&mut root, None, |id| match id {
+            "i-2" => Truth::Gone,
+            _ => Truth::Known {
+                state: HostState::Stopped,
+                reason: Some(Reason::user(Timestamp::UNIX_EPOCH)),
+                launched: Timestamp::UNIX_EPOCH,
+            },
+        });
+        let left: Vec<_> = root.items(&["reservationSet"]).collect();
+        assert_eq!(left.len(), 1);
+        let at = |name: &[&str]| {
+            let path: Vec<&str> = ["instancesSet", "item"].iter().chain(name).copied().collect();
+            left[0].text_at(&path).unwrap_or_default()
         };
-        check(HostState::Running, Reachable::Initializing, false, Some("initializing"));
-        check(HostState::Running, Reachable::Ok, false, Some("ok"));
-        check(HostState::Running, Reachable::Impaired, false, Some("impaired"));
-        check(HostState::Stopped, Reachable::Ok, true, Some("not-applicable"));
-        check(HostState::Stopped, Reachable::Ok, false, None);
+        assert_eq!(at(&["stateReason", "code"]), "Client.UserInitiatedShutdown");
+        assert_eq!(at(&["reason"]), "User initiated (1970-01-01 00:00:00 GMT)");
+        assert_eq!(at(&["launchTime"]), "1970-01-01T00:00:00.000Z");
     }
 
     #[test]
@@ -371,12 +426,7 @@ mod tests {
             assert_eq!(pretended(operation, &Form::parse(form)).as_deref(), expected);
         };
         check("CreateVpcPeeringConnection", b"", Some("CreateVpcPeeringConnection"));
-        check(
-            "ModifyInstanceAttribute",
-            b"UserData.Value=eA",
-            Some("ModifyInstanceAttribute of user data"),
-        );
-        check("ModifyInstanceAttribute", b"InstanceType.Value=t3.large", None);
+        check("ModifyInstanceAttribute", b"UserData.Value=eA", None);
         check("RunInstances", b"NetworkInterface.1.DeviceIndex=0", None);
         check(
             "RunInstances",

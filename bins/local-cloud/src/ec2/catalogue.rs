@@ -72,6 +72,15 @@ impl Ec2 {
         *self.catalogue.told.lock().await = Told { lifeline: Some(lifeline), changed };
     }
 
+    /// Says a line to the emulator; one that is not our child is told nothing.
+    pub(super) async fn tell_emulator(&self, line: &str) {
+        let mut told = self.catalogue.told.lock().await;
+        let Some(lifeline) = told.lifeline.as_mut() else { return };
+        if let Err(error) = lifeline.stdin.write_all(format!("{line}\n").as_bytes()).await {
+            log::line(format_args!("the emulator does not listen: {error}"));
+        }
+    }
+
     /// The machine image of this id.
     pub(crate) fn image(&self, id: &str) -> Result<Ami, Refusal> {
         images::find(self.catalogue.all().map_err(internal)?, id)

@@ -1,552 +1,315 @@
-//! The life of an instance: launch, stop, start, reboot, terminate, and what a host does to itself.
+//! The life of an instance after its launch: start, stop, reboot, terminate, and its end in the lists.
+//!
+//! A call changes the state at once and is answered; a task of its own makes it true. What works on one container
+//! waits for its turn ([`super::machine::Machine::work`]) and then looks whether the state still asks for it.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Response;
-use base64::Engine as _;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::answers::{self, Refusal};
-use super::boot::FirstBoot;
-use super::machine::{Machine, Reachable, Seen};
-use super::{Ec2, Request, describe, unknown_instance};
-use crate::docker::{Docker, INSTANCE_LABEL};
-use crate::error::Error;
-use crate::hosts::{HostInfo, HostState};
+use super::reason::{Change, Reason, unknown};
+use super::{Ec2, Request};
+use crate::hosts::HostState;
 use crate::log;
 use crate::operation::Form;
-use crate::process::{last_lines, run, run_all};
-
-/// AWS APIs that a host finds at its usual name. A name of one bucket cannot be listed in `/etc/hosts`, hence `s3`
-/// with path-style addresses only.
-const HOST_SERVICES: [&str; 10] = [
-    "sts",
-    "ssm",
-    "ssmmessages",
-    "ec2messages",
-    "ec2",
-    "secretsmanager",
-    "s3",
-    "logs",
-    "monitoring",
-    "kms",
-];
-
-/// How long a host may take until its service manager answers.
-const BOOT_PATIENCE: Duration = Duration::from_secs(300);
-
-/// How a container ends when its own service manager reboots: by SIGHUP (`reboot(2)`, in a PID namespace).
-const ENDED_BY_REBOOT: &str = "129";
 
 impl Ec2 {
-    pub(super) async fn run_instances(
+    /// Start, stop, reboot and terminate: all instances of a call or none, answered at once.
+    pub(super) async fn change_states(
         self: &Arc<Self>,
+        change: Change,
         request: Request,
     ) -> Result<Response<Body>, Refusal> {
         if request.region != self.settings.region {
-            let what = format!(
-                "RunInstances in {}; this cloud was started for {}",
-                request.region, self.settings.region
-            );
-            return Err(Refusal::not_implemented(&what));
+            return Ok(self.pass(request).await?.into_response());
         }
-        self.tell_images().await?;
-        let request = self.with_template(request).await?;
-        if let Some(image) = request.form.get("ImageId") {
-            self.image(image)?;
-        }
-        let answer = match self.default_subnet(&request.form).await? {
-            Some(subnet) => {
-                let mut request = request;
-                request.form.push("SubnetId", subnet);
-                self.pass_changed(request).await?
-            }
-            None => self.pass(request).await?,
-        };
-        let Some(root) = answer.xml().filter(|_| answer.status.is_success()) else {
-            return Ok(answer.into_response());
-        };
-        let launched = Seen::all(&root);
-        for seen in &launched {
-            if let Err(refusal) = self.launch(seen).await {
-                self.take_back(&launched).await?;
-                return Err(refusal);
+        let mut ids: Vec<String> = Vec::new();
+        for id in request.form.list("InstanceId") {
+            if !ids.iter().any(|known| known == id) {
+                ids.push(id.to_owned());
             }
         }
-        if let Err(refusal) = self.refresh().await {
-            self.take_back(&launched).await?;
+        let missing: Vec<&str> =
+            ids.iter().map(String::as_str).filter(|id| self.state(id).is_none()).collect();
+        if !missing.is_empty() {
+            return Err(unknown(&missing));
+        }
+        let mut changes = Vec::new();
+        for id in &ids {
+            let before = self.state(id).unwrap_or(HostState::Terminated);
+            let ran_before = self.machine(id).is_some_and(|machine| machine.ran_before);
+            changes.push((id.clone(), before, change.next(id, before, ran_before)?));
+        }
+        let refusal = self.unprotected(change, &mut changes).await?;
+        let asked =
+            changes.iter().filter_map(|(id, _, next)| next.is_some().then_some(id.as_str()));
+        self.tell(change, asked).await?;
+        let now = Timestamp::now();
+        for (id, _, next) in &changes {
+            if let Some(next) = *next {
+                self.begin_change(change, id, next, now);
+            }
+        }
+        if change == Change::Start && changes.iter().any(|(_, _, next)| next.is_some()) {
+            // A new public address leads there before the host is up.
+            self.refresh().await?;
+        }
+        if let Some(refusal) = refusal {
             return Err(refusal);
         }
-        Ok(answer.into_response())
+        let shown: Vec<(String, HostState, HostState)> = changes
+            .into_iter()
+            .map(|(id, before, next)| (id, before, next.unwrap_or(before)))
+            .collect();
+        Ok(answers::state_changes(change, &shown))
     }
 
-    /// Where an instance goes whose request names no subnet: a default subnet, as on AWS. moto would take an address from
-    /// no subnet at all.
-    async fn default_subnet(&self, form: &Form) -> Result<Option<String>, Refusal> {
-        let named = |name: &str| name == "SubnetId" || name.starts_with("NetworkInterface.");
-        if form.names().any(named) {
-            return Ok(None);
-        }
-        let mut question = Form::new([
-            ("Action", "DescribeSubnets"),
-            ("Version", "2016-11-15"),
-            ("Filter.1.Name", "default-for-az"),
-            ("Filter.1.Value.1", "true"),
-        ]);
-        if let Some(zone) = form.get("Placement.AvailabilityZone") {
-            question.push("Filter.2.Name", "availability-zone");
-            question.push("Filter.2.Value.1", zone);
-        }
-        let root = self.upstream.ask("ec2", &self.settings.region, &question).await?;
-        root.text_at(&["subnetSet", "item", "subnetId"])
-            .map(Some)
-            .ok_or_else(|| Refusal::client("VPCIdNotSpecified", "No default VPC for this user."))
-    }
-
-    /// Nothing of a failed launch stays, as `RunInstances` starts all instances or none.
-    async fn take_back(&self, launched: &[Seen]) -> Result<(), Refusal> {
-        let mut form = Form::new([("Action", "TerminateInstances"), ("Version", "2016-11-15")]);
-        let mut containers = Vec::new();
-        for (number, seen) in launched.iter().enumerate() {
-            form.push(format!("InstanceId.{}", number + 1), &seen.instance_id);
-            self.set_state(&seen.instance_id, HostState::Terminated);
-            containers.push(self.docker.container(&seen.instance_id));
-        }
-        // `docker rm --force` of what was never made is no error.
-        Docker::remove(&containers).await.map_err(internal)?;
-        self.upstream.ask("ec2", &self.settings.region, &form).await?;
-        Ok(())
-    }
-
-    async fn launch(self: &Arc<Self>, seen: &Seen) -> Result<(), Refusal> {
-        let private_ip = seen
-            .private_ip
-            .ok_or_else(|| Refusal::server("InternalError", "the instance has no address"))?;
-        let machine = Machine {
-            seen: seen.clone(),
-            vpc_cidr: self.range("DescribeVpcs", "VpcId.1", &seen.vpc_id, "vpcSet").await?,
-            subnet_cidr: self
-                .range("DescribeSubnets", "SubnetId.1", &seen.subnet_id, "subnetSet")
-                .await?,
-            user_data: self.user_data(&seen.instance_id).await?,
-            ..Machine::default()
+    fn begin_change(self: &Arc<Self>, change: Change, id: &str, next: HostState, now: Timestamp) {
+        let reason = match change {
+            Change::Stop | Change::Terminate => Some(Reason::user(now)),
+            Change::Start | Change::Reboot => None,
         };
-        self.networks
-            .ensure(&seen.vpc_id, &machine.vpc_cidr, self.edge()?)
-            .await
-            .map_err(no_capacity)?;
-        let mut host = HostInfo {
-            instance_id: seen.instance_id.clone(),
-            name: None,
-            private_ip,
-            state: HostState::Pending,
-            tags: Default::default(),
-            launched: jiff::Timestamp::now(),
-        };
-        describe(&mut host, seen);
-        let mut first = FirstBoot::draw(&self.faults, &host);
-        let id = &seen.instance_id;
-        self.address_is_free(private_ip).await;
-        // Known before it boots: its first question is who it is.
-        self.hosts.put(host);
-        let image = self.docker_image(&seen.image_id, id, first.without_cloud_init()).await?;
-        let store = &self.settings.images;
-        first.settle(id, &image, store).await.map_err(no_capacity)?;
-        let arguments = self.container_arguments(&machine, &image, &first);
-        self.machines().insert(id.clone(), machine);
-        run_all("docker", &arguments, None).await.map_err(no_capacity)?;
-        self.spoil(id, &first).await.map_err(no_capacity)?;
-        self.start_container(id).await.map_err(no_capacity)?;
-        self.booted(id).await
-    }
-
-    /// Waits while an instance that is shutting down still has this address. The emulator gives it to the next one at
-    /// once; EC2 does when the interface is gone.
-    async fn address_is_free(&self, address: Ipv4Addr) {
-        const PATIENCE: Duration = Duration::from_secs(60);
-        let going = || {
-            let host = self.hosts.by_address(address.into());
-            host.is_some_and(|host| host.state == HostState::ShuttingDown)
-        };
-        let begun = tokio::time::Instant::now();
-        while going() && begun.elapsed() < PATIENCE {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        if change != Change::Reboot {
+            self.set_reason(id, reason);
+            self.set_state(id, next);
         }
-    }
-
-    /// Sees that the container stays, and watches its boot from then on.
-    async fn booted(self: &Arc<Self>, id: &str) -> Result<(), Refusal> {
-        // A host whose init cannot start ends at once; then Docker "started" it for nothing.
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        if !self.docker.running(id).await.map_err(internal)? {
-            let why = last_lines(&self.console(id).await, 3);
-            return Err(Refusal::server(
-                "InsufficientInstanceCapacity",
-                format!("the host ended while it started: {why}"),
-            ));
+        if change == Change::Start {
+            // "The time that the instance was last launched" (API reference, `Instance`).
+            self.hosts.update(id, |host| host.launched = now);
         }
-        self.settle_interface(id).await.map_err(internal)?;
-        self.set_state(id, HostState::Running);
-        self.watch_boot(id);
-        self.after_start(id);
-        Ok(())
-    }
-
-    /// Gives the host's interface the hardware address that the API shows. From outside, since older engines cannot
-    /// set it for a network of one's own. (Security groups go into the same namespace, later.)
-    async fn settle_interface(&self, id: &str) -> Result<(), Error> {
-        let Some(Seen { mac, vpc_id, .. }) = self.machine(id).map(|machine| machine.seen) else {
-            return Ok(());
-        };
-        self.networks.open_hairpin(&vpc_id).await?;
-        if mac.is_empty() {
-            return Ok(());
-        }
-        let name = self.docker.container(id);
-        let pid = run("docker", ["inspect", "--format", "{{.State.Pid}}", &name], None).await?;
-        let command = ["ip", "link", "set", "dev", "eth0", "address", &mac];
-        let mut args = vec!["--target", pid.trim(), "--net"];
-        args.extend(command);
-        run_all("nsenter", &args, None).await.map(drop)
-    }
-
-    fn watch_boot(self: &Arc<Self>, id: &str) {
         let (ec2, id) = (Arc::clone(self), id.to_owned());
-        let boot = {
-            let mut machines = self.machines();
-            let Some(machine) = machines.get_mut(&id) else { return };
-            machine.end_boot();
-            machine.boots
-        };
         tokio::spawn(async move {
-            // One process inside the host instead of many from outside.
-            let wait = "until systemctl is-active --quiet basic.target; do sleep 0.2; done";
-            let command = ["sh", "-c", wait];
-            let waited = tokio::time::timeout(BOOT_PATIENCE, ec2.docker.exec(&id, &command)).await;
-            let up = matches!(waited, Ok(Ok(output)) if output.status.success());
-            if let Some(machine) = ec2.machines().get_mut(&id).filter(|m| m.boots == boot) {
-                machine.reachable = if up { Reachable::Ok } else { Reachable::Impaired };
-                log::line(format_args!(
-                    "{id} {}",
-                    if up { "is reachable" } else { "did not come up" }
-                ));
+            match change {
+                Change::Start => ec2.start(&id).await,
+                Change::Stop => ec2.stop(&id).await,
+                Change::Reboot => ec2.reboot(&id).await,
+                Change::Terminate => ec2.terminate(&id).await,
             }
         });
     }
 
-    fn container_arguments(
+    /// Takes out what must not be changed, and gives the refusal. A protected instance protects those of its zone in the
+    /// same call; the others of the call are terminated (API reference, `TerminateInstances`).
+    async fn unprotected(
         &self,
-        machine: &Machine,
-        image: &str,
-        first: &FirstBoot,
-    ) -> Vec<String> {
-        let Seen { instance_id, vpc_id, private_ip, .. } = &machine.seen;
-        let region = &self.settings.region;
-        let private_dns = machine.private_dns(region);
-        let hostname = private_dns.split('.').next().unwrap_or_default();
-        let mut args: Vec<String> = [
-            "create",
-            "--tty",
-            "--stop-signal",
-            "SIGRTMIN+3",
-            "--cap-add",
-            "SYS_ADMIN",
-            "--cap-add",
-            "NET_ADMIN",
-            "--cap-add",
-            "SYS_BOOT",
-            "--security-opt",
-            "seccomp=unconfined",
-            "--security-opt",
-            "apparmor=unconfined",
-            "--tmpfs",
-            "/run",
-            "--tmpfs",
-            "/run/lock",
-            "--tmpfs",
-            "/tmp",
-            "--env",
-            "container=docker",
-            "--log-opt",
-            "max-size=5m",
-        ]
-        .map(str::to_owned)
-        .to_vec();
-        let mut option = |name: &str, value: String| args.extend([name.to_owned(), value]);
-        option("--name", self.docker.container(instance_id));
-        option("--hostname", hostname.to_owned());
-        option("--network", self.networks.name(vpc_id));
-        option("--ip", private_ip.map(|ip| ip.to_string()).unwrap_or_default());
-        option("--label", self.docker.label());
-        option("--label", format!("{INSTANCE_LABEL}={instance_id}"));
-        for service in HOST_SERVICES {
-            option("--add-host", format!("{service}.{region}.amazonaws.com:169.254.169.254"));
+        change: Change,
+        changes: &mut [(String, HostState, Option<HostState>)],
+    ) -> Result<Option<Refusal>, Refusal> {
+        let attributes: &[&str] = match change {
+            Change::Stop => &["disableApiStop"],
+            // "Stop protection also protects your instance from accidental termination" (user guide).
+            Change::Terminate => &["disableApiTermination", "disableApiStop"],
+            Change::Start | Change::Reboot => return Ok(None),
+        };
+        let mut refusal = None;
+        let mut zones = Vec::new();
+        for (id, ..) in changes.iter().filter(|(_, _, next)| next.is_some()) {
+            for attribute in attributes {
+                if self.attribute(id, attribute).await?.as_deref() != Some("true") {
+                    continue;
+                }
+                let done = if change == Change::Stop { "stopped" } else { "terminated" };
+                let message = format!(
+                    "The instance '{id}' may not be {done}. Modify its '{attribute}' instance attribute and try again."
+                );
+                let new = Refusal::client("OperationNotPermitted", message);
+                if change == Change::Stop {
+                    return Err(new);
+                }
+                zones.push(self.machine(id).map(|machine| machine.seen.zone).unwrap_or_default());
+                refusal.get_or_insert(new);
+            }
         }
-        option("--add-host", "sts.amazonaws.com:169.254.169.254".into());
-        if self.settings.unified_cgroup {
-            option("--cgroupns", "private".into());
-        } else {
-            option("--cgroupns", "host".into());
-            option("--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw".into());
+        for (id, _, next) in changes {
+            if self.machine(id).is_none_or(|machine| zones.contains(&machine.seen.zone)) {
+                *next = None;
+            }
         }
-        args.extend(first.options());
-        args.extend([image.to_owned(), "/usr/sbin/rehearsal-boot".to_owned()]);
-        if self.settings.unified_cgroup {
-            args.push("unified-cgroup".to_owned());
-        }
-        args
+        Ok(refusal)
     }
 
-    async fn range(
-        &self,
-        action: &str,
-        field: &str,
-        id: &str,
-        set: &str,
-    ) -> Result<String, Refusal> {
-        let form = Form::new([("Action", action), ("Version", "2016-11-15"), (field, id)]);
-        let root = self.upstream.ask("ec2", &self.settings.region, &form).await?;
-        root.text_at(&[set, "item", "cidrBlock"])
-            .ok_or_else(|| Refusal::server("InternalError", format!("{id} has no address range")))
-    }
-
-    /// From the emulator and not from the request, since a launch template may hold it.
-    async fn user_data(&self, id: &str) -> Result<Option<Vec<u8>>, Refusal> {
+    /// An attribute of an instance, as the emulator keeps it.
+    pub(super) async fn attribute(&self, id: &str, name: &str) -> Result<Option<String>, Refusal> {
         let form = Form::new([
             ("Action", "DescribeInstanceAttribute"),
             ("Version", "2016-11-15"),
             ("InstanceId", id),
-            ("Attribute", "userData"),
+            ("Attribute", name),
         ]);
         let root = self.upstream.ask("ec2", &self.settings.region, &form).await?;
-        let Some(text) = root.text_at(&["userData", "value"]) else { return Ok(None) };
-        let text: String = text.split_whitespace().collect();
-        base64::engine::general_purpose::STANDARD.decode(text).map(Some).map_err(|error| {
-            Refusal::client(
-                "InvalidUserData.Malformed",
-                format!("Invalid BASE64 encoding of user data: {error}"),
-            )
-        })
+        Ok(root.text_at(&[name, "value"]))
     }
 
-    pub(super) async fn start_instances(
-        self: &Arc<Self>,
-        request: Request,
-    ) -> Result<Response<Body>, Refusal> {
-        for id in request.form.list("InstanceId") {
-            match self.state(id) {
-                None => return Err(unknown_instance(id)),
-                Some(HostState::Stopped | HostState::Running | HostState::Pending) => {}
-                Some(state) => {
-                    let message = format!(
-                        "The instance '{id}' is not in a state from which it can be started: {}",
-                        state.name()
-                    );
-                    return Err(Refusal::client("IncorrectInstanceState", message));
-                }
-            }
+    /// Tells the emulator of a change.
+    async fn tell(&self, change: Change, ids: impl Iterator<Item = &str>) -> Result<(), Refusal> {
+        let mut form = Form::new([("Action", change.name()), ("Version", "2016-11-15")]);
+        let mut any = false;
+        for (number, id) in ids.enumerate() {
+            form.push(format!("InstanceId.{}", number + 1), id);
+            any = true;
         }
-        let ids: Vec<String> =
-            request.form.list("InstanceId").into_iter().map(str::to_owned).collect();
-        let answer = self.pass(request).await?;
-        if !answer.status.is_success() {
-            return Ok(answer.into_response());
+        if any {
+            self.upstream.ask("ec2", &self.settings.region, &form).await?;
         }
-        for id in ids.iter().filter(|id| self.state(id) == Some(HostState::Stopped)) {
-            if let Err(refusal) = self.start(id).await {
-                let form = Form::new([
-                    ("Action", "StopInstances"),
-                    ("Version", "2016-11-15"),
-                    ("InstanceId.1", id),
-                ]);
-                self.upstream.ask("ec2", &self.settings.region, &form).await?;
-                return Err(refusal);
-            }
-        }
-        self.refresh().await?;
-        Ok(answer.into_response())
+        Ok(())
     }
 
-    async fn start(self: &Arc<Self>, id: &str) -> Result<(), Refusal> {
-        self.set_state(id, HostState::Pending);
-        let started = match self.start_container(id).await {
-            Ok(()) => self.booted(id).await,
-            Err(error) => Err(no_capacity(error)),
+    async fn start(self: &Arc<Self>, id: &str) {
+        let begun = Instant::now();
+        let Some(machine) = self.machine(id) else { return };
+        let started = {
+            let _work = machine.work.lock().await;
+            let _place = self.launching.acquire().await;
+            if self.state(id) != Some(HostState::Pending) {
+                return;
+            }
+            self.start_container(id).await
         };
-        if started.is_err() {
-            self.set_state(id, HostState::Stopped);
-        }
-        started
-    }
-
-    async fn start_container(&self, id: &str) -> Result<(), Error> {
-        self.before_boot(id).await?;
-        run("docker", ["start", &self.docker.container(id)], None).await.map(drop)
-    }
-
-    /// Stop, reboot and terminate: answered at once, as on AWS, and followed by the hosts.
-    pub(super) async fn end_instances(
-        self: &Arc<Self>,
-        operation: &str,
-        request: Request,
-    ) -> Result<Response<Body>, Refusal> {
-        let answer = self.pass(request.rebuilt()).await?;
-        let Some(mut root) = answer.xml().filter(|_| answer.status.is_success()) else {
-            return Ok(answer.into_response());
+        let started = match started {
+            Ok(()) => self.run(id, begun).await,
+            Err(error) => Err(error),
         };
-        let ids = request.form.list("InstanceId");
-        for id in ids {
-            let Some(before) = self.state(id) else { continue };
-            let ec2 = Arc::clone(self);
-            let id = id.to_owned();
-            match operation {
-                "StopInstances" if matches!(before, HostState::Pending | HostState::Running) => {
-                    self.set_state(&id, HostState::Stopping);
-                    tokio::spawn(async move { ec2.stop(&id).await });
-                }
-                "RebootInstances" if before == HostState::Running => {
-                    tokio::spawn(async move { ec2.reboot(&id).await });
-                }
-                "TerminateInstances" if before != HostState::Terminated => {
-                    self.set_state(&id, HostState::ShuttingDown);
-                    tokio::spawn(async move { ec2.terminate(&id).await });
-                }
-                _ => {}
-            }
+        let Err(error) = started else { return };
+        log::line(format_args!("{id} cannot be started: {error}"));
+        if self.state(id) != Some(HostState::Pending) {
+            return;
         }
-        answers::adjust_change(&mut root, |id| self.state(id));
-        Ok(answer.with_body(root.write()))
-    }
-
-    async fn stop(&self, id: &str) {
-        if let Some(machine) = self.machines().get_mut(id) {
-            machine.end_boot();
-        }
-        let name = self.docker.container(id);
-        if let Err(error) = run("docker", ["stop", "--time", "30", &name], None).await {
-            log::line(format_args!("{id}: {error}"));
-        }
-        self.set_state(id, HostState::Stopped);
+        self.tell_or_log(Change::Stop, id).await;
+        self.set_reason(id, Some(Reason::failed(&error.to_string())));
+        self.advance(id, HostState::Pending, HostState::Stopped);
         self.refresh_or_log(id).await;
     }
 
-    async fn reboot(self: &Arc<Self>, id: &str) {
-        self.set_rebooting(id, true);
-        let name = self.docker.container(id);
-        let restarted = match run("docker", ["stop", "--time", "30", &name], None).await {
-            Ok(_) => self.start_container(id).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = restarted {
-            log::line(format_args!("{id}: {error}"));
+    async fn stop(&self, id: &str) {
+        let begun = Instant::now();
+        let Some(machine) = self.machine(id) else { return };
+        {
+            let _work = machine.work.lock().await;
+            if self.state(id) != Some(HostState::Stopping) {
+                return;
+            }
+            self.end_boot(id);
+            self.shut_down(id).await;
         }
-        self.set_rebooting(id, false);
-        self.boot_again(id).await;
+        tokio::time::sleep_until(begun + self.settings.timing.stopping).await;
+        self.advance(id, HostState::Stopping, HostState::Stopped);
+        self.refresh_or_log(id).await;
     }
 
-    async fn boot_again(self: &Arc<Self>, id: &str) {
-        if let Err(refusal) = self.booted(id).await {
-            log::line(format_args!("{id}: {}", refusal.message));
+    async fn shut_down(&self, id: &str) {
+        let patience = self.settings.timing.shutdown_patience;
+        if let Err(error) = self.engine.stop(&self.docker.container(id), patience).await {
+            log::line(format_args!("{id}: {error}"));
+        }
+    }
+
+    async fn reboot(self: &Arc<Self>, id: &str) {
+        let Some(machine) = self.machine(id) else { return };
+        let _work = machine.work.lock().await;
+        if self.state(id) != Some(HostState::Running) {
+            return;
+        }
+        log::line(format_args!("{id} reboots"));
+        self.set_rebooting(id, true);
+        self.shut_down(id).await;
+        self.boot_again(id).await;
+        self.set_rebooting(id, false);
+    }
+
+    /// Boots a host that runs, as EC2 sees it, and has ended. Whoever calls it holds the host's turn.
+    pub(super) async fn boot_again(self: &Arc<Self>, id: &str) {
+        self.end_boot(id);
+        if self.state(id) != Some(HostState::Running) {
+            return;
+        }
+        let booted = match self.start_container(id).await {
+            Ok(()) => self.settle(id).await,
+            Err(error) => Err(error),
+        };
+        match booted {
+            Ok(pid) => {
+                self.watch_boot(id, pid);
+                self.after_start(id);
+            }
+            Err(error) => {
+                log::line(format_args!("{id} does not come back: {error}"));
+                self.watch_boot(id, 0);
+            }
         }
     }
 
     fn set_rebooting(&self, id: &str, rebooting: bool) {
         if let Some(machine) = self.machines().get_mut(id) {
             machine.rebooting = rebooting;
+        }
+    }
+
+    pub(super) fn end_boot(&self, id: &str) {
+        if let Some(machine) = self.machines().get_mut(id) {
             machine.end_boot();
         }
     }
 
-    async fn terminate(&self, id: &str) {
-        let console = self.console(id).await;
-        if let Err(error) = Docker::remove(&[self.docker.container(id)]).await {
-            log::line(format_args!("{id}: {error}"));
+    /// Ends an instance that is `shutting-down`.
+    pub(super) async fn terminate(self: &Arc<Self>, id: &str) {
+        let begun = Instant::now();
+        let Some(machine) = self.machine(id) else { return };
+        self.end_boot(id);
+        {
+            let _work = machine.work.lock().await;
+            self.shut_down(id).await;
+            let console = self.console(id).await;
+            if let Err(error) = self.engine.remove(&self.docker.container(id)).await {
+                log::line(format_args!("{id}: {error}"));
+            }
+            if let Some(machine) = self.machines().get_mut(id) {
+                machine.last_console = Some(console);
+            }
         }
-        if let Some(machine) = self.machines().get_mut(id) {
-            machine.last_console = Some(console);
-        }
-        self.set_state(id, HostState::Terminated);
+        tokio::time::sleep_until(begun + self.settings.timing.shutting_down).await;
+        self.advance(id, HostState::ShuttingDown, HostState::Terminated);
         self.refresh_or_log(id).await;
+        let (ec2, id) = (Arc::clone(self), id.to_owned());
+        tokio::spawn(async move {
+            tokio::time::sleep(ec2.settings.timing.listed).await;
+            ec2.forget(&id).await;
+        });
     }
 
-    async fn refresh_or_log(&self, id: &str) {
+    /// Takes an instance out of all lists.
+    pub(super) async fn forget(&self, id: &str) {
+        self.gone.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(id.to_owned());
+        self.machines().remove(id);
+        self.hosts.remove(id);
+        self.tell_emulator(&format!("forget {id}")).await;
+        log::line(format_args!("{id} is not listed any more"));
+    }
+
+    /// Whether an instance was terminated so long ago that nothing lists it.
+    pub(super) fn vanished(&self, id: &str) -> bool {
+        self.gone.lock().unwrap_or_else(std::sync::PoisonError::into_inner).contains(id)
+    }
+
+    /// Ids that a request names and that are in no list any more.
+    pub(super) fn refuse_vanished(&self, form: &Form) -> Result<(), Refusal> {
+        let named = form.list("InstanceId").into_iter().chain(form.get("InstanceId"));
+        let gone: Vec<&str> = named.filter(|id| self.vanished(id)).collect();
+        if gone.is_empty() { Ok(()) } else { Err(unknown(&gone)) }
+    }
+
+    pub(super) async fn refresh_or_log(&self, id: &str) {
         if let Err(refusal) = self.refresh().await {
             log::line(format_args!("{id}: {}", refusal.message));
         }
     }
 
-    /// Follows hosts that end by themselves: a reboot boots them again, a power-off stops the instance.
-    pub async fn watch_hosts(self: Arc<Self>) -> Result<(), Error> {
-        let label = format!("label={}", self.docker.label());
-        let format = format!(
-            "{{{{index .Actor.Attributes \"{INSTANCE_LABEL}\"}}}} {{{{.Actor.Attributes.exitCode}}}}"
-        );
-        let mut child = tokio::process::Command::new("docker")
-            .args(["events", "--filter", &label, "--filter", "event=die", "--format", &format])
-            .stdin(std::process::Stdio::null())
-            .stdout(std::process::Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| Error::setup("cannot watch hosts", error))?;
-        let Some(stdout) = child.stdout.take() else { return Ok(()) };
-        let mut lines = BufReader::new(stdout).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            let Some((id, status)) = line.split_once(' ') else { continue };
-            self.ended_by_itself(id, status).await;
-        }
-        Err(Error::setup("cannot watch hosts any more", "`docker events` ended"))
-    }
-
-    async fn ended_by_itself(self: &Arc<Self>, id: &str, status: &str) {
-        if self.state(id) != Some(HostState::Running)
-            || self.machine(id).is_none_or(|machine| machine.rebooting || machine.panicked)
-        {
-            return;
-        }
-        if status == ENDED_BY_REBOOT {
-            log::line(format_args!("{id} reboots"));
-            if let Err(error) = self.start_container(id).await {
-                log::line(format_args!("{id}: {error}"));
-            }
-            self.boot_again(id).await;
-            return;
-        }
-        log::line(format_args!("{id} powered itself off (status {status})"));
-        let form = Form::new([
-            ("Action", "StopInstances"),
-            ("Version", "2016-11-15"),
-            ("InstanceId.1", id),
-        ]);
-        if let Err(error) = self.upstream.ask("ec2", &self.settings.region, &form).await {
-            log::line(format_args!("{id}: {error}"));
-        }
-        self.set_state(id, HostState::Stopped);
-        self.refresh_or_log(id).await;
-    }
-}
-
-impl Request {
-    /// The same request once more, for passing it on while its fields are still needed.
-    fn rebuilt(&self) -> Self {
-        Self {
-            region: self.region.clone(),
-            form: Form::default(),
-            method: self.method.clone(),
-            uri: self.uri.clone(),
-            headers: self.headers.clone(),
-            body: self.body.clone(),
+    pub(super) async fn tell_or_log(&self, change: Change, id: &str) {
+        if let Err(refusal) = self.tell(change, std::iter::once(id)).await {
+            log::line(format_args!("{id}: {}", refusal.message));
         }
     }
-}
-
-/// The host cannot be started on this machine: EC2's error for that, with the cause.
-fn no_capacity(error: Error) -> Refusal {
-    Refusal::server("InsufficientInstanceCapacity", format!("the host cannot be started: {error}"))
-}
-
-fn internal(error: Error) -> Refusal {
-    Refusal::server("InternalError", error.to_string())
 }

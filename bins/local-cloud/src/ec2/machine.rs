@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::reason::Reason;
 use crate::xml::Element;
 
 /// An instance as an EC2 answer shows it.
@@ -44,6 +49,12 @@ pub struct Seen {
     pub tags: BTreeMap<String, String>,
     /// Whether tags are shown in the instance metadata.
     pub metadata_tags: bool,
+    /// Whether instance metadata is read without a token, too.
+    pub tokenless_metadata: bool,
+    /// Whether instance metadata is turned off.
+    pub no_metadata: bool,
+    /// How many hops an answer of instance metadata may take.
+    pub metadata_hops: u8,
     /// Number of network interfaces.
     pub interfaces: usize,
 }
@@ -101,6 +112,11 @@ impl Seen {
             groups: pairs(&["groupSet"], "groupId", "groupName"),
             tags: pairs(&["tagSet"], "key", "value"),
             metadata_tags: text(&["metadataOptions", "instanceMetadataTags"]) == "enabled",
+            tokenless_metadata: text(&["metadataOptions", "httpTokens"]) == "optional",
+            no_metadata: text(&["metadataOptions", "httpEndpoint"]) == "disabled",
+            metadata_hops: text(&["metadataOptions", "httpPutResponseHopLimit"])
+                .parse()
+                .unwrap_or(1),
             interfaces: item.items(&["networkInterfaceSet"]).count(),
         }
     }
@@ -141,12 +157,23 @@ pub struct Machine {
     pub panicked: bool,
     /// The console of a terminated instance.
     pub last_console: Option<String>,
+    /// Why it is in its state, where EC2 says so.
+    pub reason: Option<Reason>,
+    /// Since when it has been `running`; status checks count from there.
+    pub running_since: Option<Instant>,
+    /// Whether it was ever `running`.
+    pub ran_before: bool,
+    /// Since when its status check has failed.
+    pub impaired_since: Option<Timestamp>,
+    /// Whoever works on its container holds this meanwhile.
+    pub work: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Machine {
     /// From here on nobody who watched the boot so far says anything about this machine.
     pub fn end_boot(&mut self) {
         self.reachable = Reachable::Initializing;
+        self.impaired_since = None;
         self.boots += 1;
     }
 

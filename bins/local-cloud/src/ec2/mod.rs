@@ -4,20 +4,26 @@
 //! managed services with real servers ([`crate::pretended`] lists them).
 
 pub mod answers;
+mod attributes;
 mod boot;
 pub mod catalogue;
 pub mod check;
 pub(crate) mod client;
+mod container;
 mod front;
 mod guard;
 pub mod images;
+mod launch;
 pub mod lifecycle;
 pub mod machine;
 pub mod nat;
+pub mod reason;
 pub mod roles;
+mod status;
 pub(crate) mod templates;
+mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use axum::body::Body;
@@ -28,10 +34,12 @@ use bytes::Bytes;
 use self::answers::Refusal;
 use self::catalogue::Catalogue;
 use self::machine::{Machine, Seen};
+use self::reason::{Change, Reason};
 use self::roles::Roles;
 use crate::coverage::{self, Class};
 use crate::docker::Docker;
 use crate::edge::Edge;
+use crate::engine::Engine;
 use crate::failure;
 use crate::faults::Faults;
 use crate::firewall::PublicAddress;
@@ -57,6 +65,8 @@ pub struct Settings {
     pub unified_cgroup: bool,
     /// How long things take.
     pub timing: Timing,
+    /// The Docker engine.
+    pub engine: Engine,
 }
 
 /// EC2 and what makes it true.
@@ -68,12 +78,17 @@ pub struct Ec2 {
     /// What shall go wrong.
     pub faults: Faults,
     pub(crate) docker: Docker,
+    pub(crate) engine: Engine,
     pub(crate) networks: Networks,
     pub(crate) roles: Roles,
     nat_gateways: nat::NatGateways,
     pub(crate) catalogue: Catalogue,
     shelf: Shelf,
     machines: Mutex<BTreeMap<String, Machine>>,
+    /// Instances that no list shows any more.
+    gone: Mutex<BTreeSet<String>>,
+    /// Places for hosts that are being made.
+    launching: tokio::sync::Semaphore,
     edge: OnceLock<Edge>,
     /// One look at the emulator at a time, so that an older one never overwrites a newer one.
     refreshing: tokio::sync::Mutex<()>,
@@ -123,7 +138,8 @@ impl Ec2 {
         Self {
             docker: Docker::new(&settings.project),
             networks: Networks::new(&settings.project),
-            roles: Roles::new(upstream.clone(), &settings.region),
+            engine: settings.engine.clone(),
+            roles: Roles::new(upstream.clone(), &settings.region, &settings.timing),
             nat_gateways: nat::NatGateways::new(nat::NatTiming::from(&settings.timing)),
             catalogue: Catalogue::new(settings.images.clone()),
             shelf: Shelf::default(),
@@ -132,6 +148,8 @@ impl Ec2 {
             hosts,
             faults,
             machines: Mutex::default(),
+            gone: Mutex::default(),
+            launching: tokio::sync::Semaphore::new(launch::MADE_AT_ONCE),
             edge: OnceLock::new(),
             refreshing: tokio::sync::Mutex::default(),
         }
@@ -156,6 +174,12 @@ impl Ec2 {
         self.machines().get(id).cloned()
     }
 
+    /// How many hops instance metadata may go to this caller.
+    pub fn metadata_hops(&self, caller: std::net::IpAddr) -> Option<u32> {
+        let host = self.hosts.by_address(caller)?;
+        Some(u32::from(self.machine(&host.instance_id)?.seen.metadata_hops))
+    }
+
     pub(crate) fn state(&self, id: &str) -> Option<HostState> {
         self.hosts.by_instance(id).map(|host| host.state)
     }
@@ -166,6 +190,27 @@ impl Ec2 {
         }
     }
 
+    /// Changes the state of an instance that is in this one; `false` when it is in another by now.
+    pub(crate) fn advance(&self, id: &str, from: HostState, to: HostState) -> bool {
+        let mut changed = false;
+        self.hosts.update(id, |host| {
+            if host.state == from {
+                host.state = to;
+                changed = true;
+            }
+        });
+        if changed {
+            log::line(format_args!("{id} is {}", to.name()));
+        }
+        changed
+    }
+
+    pub(crate) fn set_reason(&self, id: &str, reason: Option<Reason>) {
+        if let Some(machine) = self.machines().get_mut(id) {
+            machine.reason = reason;
+        }
+    }
+
     /// Answers a request whose form is right, with the whole list where it is one.
     async fn handle(self: &std::sync::Arc<Self>, request: Request) -> Response<Body> {
         let operation = request.form.get("Action").unwrap_or_default().to_owned();
@@ -173,22 +218,27 @@ impl Ec2 {
             log::line(format_args!("refused: {what}"));
             return coverage::mark(Refusal::not_implemented(&what).response(), Class::Refused);
         }
-        if let Err(refusal) = self.guard(&operation, &request).await {
+        let allowed = match self.refuse_vanished(&request.form) {
+            Ok(()) => self.guard(&operation, &request).await,
+            refused => refused,
+        };
+        if let Err(refusal) = allowed {
             log::line(format_args!("{operation}: {}: {}", refusal.code, refusal.message));
             return coverage::mark(refusal.response(), Class::True);
         }
+        if let Some(change) = Change::of(&operation) {
+            let outcome = self.change_states(change, request).await;
+            return coverage::mark(self.said(&operation, outcome), Class::True);
+        }
         let outcome = match operation.as_str() {
             "RunInstances" => self.run_instances(request).await,
-            "StartInstances" => self.start_instances(request).await,
-            "StopInstances" | "RebootInstances" | "TerminateInstances" => {
-                self.end_instances(&operation, request).await
-            }
             "GetConsoleOutput" => self.console_output(&request.form).await,
             "DescribeInstances" => self.describe_instances(request).await,
             "DescribeImages" => self.describe_images(request).await,
             "DescribeInstanceStatus" => self.describe_status(request).await,
             "CreateLaunchTemplateVersion" => self.create_template_version(request).await,
             "DescribeLaunchTemplateVersions" => self.describe_template_versions(request).await,
+            "ModifyInstanceAttribute" => self.modify_attribute(request).await,
             "DeleteVpc" => self.delete_vpc(request).await,
             "CreateNatGateway" => self.create_nat_gateway(request).await,
             "DeleteNatGateway" => self.delete_nat_gateway(request).await,
@@ -206,7 +256,7 @@ impl Ec2 {
             | "DeleteTags"
             | "AssociateIamInstanceProfile"
             | "DisassociateIamInstanceProfile"
-            | "ModifyInstanceAttribute"
+            | "ReplaceIamInstanceProfileAssociation"
             | "ModifyNetworkInterfaceAttribute"
             | "ModifyInstanceMetadataOptions" => self.pass_and_refresh(request).await,
             _ => {
@@ -214,11 +264,15 @@ impl Ec2 {
                 answer.map(|answer| coverage::mark(answer.into_response(), Class::Answered))
             }
         };
-        let response = outcome.unwrap_or_else(|refusal| {
+        coverage::mark(self.said(&operation, outcome), Class::True)
+    }
+
+    /// The answer; a refusal is also said in the log.
+    fn said(&self, operation: &str, outcome: Result<Response<Body>, Refusal>) -> Response<Body> {
+        outcome.unwrap_or_else(|refusal| {
             log::line(format_args!("{operation}: {}: {}", refusal.code, refusal.message));
             refusal.response()
-        });
-        coverage::mark(response, Class::True)
+        })
     }
 
     pub(crate) async fn pass(&self, request: Request) -> Result<Answer, Refusal> {
@@ -251,7 +305,7 @@ impl Ec2 {
         let Some(mut root) = answer.xml().filter(|_| answer.status.is_success()) else {
             return Ok(answer.into_response());
         };
-        answers::adjust_instances(&mut root, wanted.as_deref(), |id| self.state(id));
+        answers::adjust_instances(&mut root, wanted.as_deref(), |id| self.truth(id));
         Ok(answer.with_body(root.write()))
     }
 
@@ -260,18 +314,18 @@ impl Ec2 {
         self.pass(request).await.map(Answer::into_response)
     }
 
-    async fn describe_status(&self, mut request: Request) -> Result<Response<Body>, Refusal> {
-        let wanted = answers::take_state_filter(&mut request.form);
-        let all = request.form.get("IncludeAllInstances") == Some("true");
-        let answer = self.pass_changed(request).await?;
-        let Some(mut root) = answer.xml().filter(|_| answer.status.is_success()) else {
-            return Ok(answer.into_response());
-        };
-        answers::adjust_status(&mut root, wanted.as_deref(), all, |id| {
-            let reachable = self.machine(id)?.reachable;
-            Some((self.state(id)?, reachable))
-        });
-        Ok(answer.with_body(root.write()))
+    fn truth(&self, id: &str) -> answers::Truth {
+        if self.vanished(id) {
+            return answers::Truth::Gone;
+        }
+        match (self.hosts.by_instance(id), self.machine(id)) {
+            (Some(host), Some(machine)) => answers::Truth::Known {
+                state: host.state,
+                reason: machine.reason,
+                launched: host.launched,
+            },
+            _ => answers::Truth::Unknown,
+        }
     }
 
     async fn delete_vpc(&self, request: Request) -> Result<Response<Body>, Refusal> {
@@ -289,7 +343,7 @@ impl Ec2 {
     async fn console_output(&self, form: &Form) -> Result<Response<Body>, Refusal> {
         let id = form.get("InstanceId").unwrap_or_default();
         let Some(machine) = self.machine(id) else {
-            return Err(unknown_instance(id));
+            return Err(reason::unknown(&[id]));
         };
         let text = match machine.last_console {
             Some(text) => text,
@@ -298,22 +352,6 @@ impl Ec2 {
         let output = base64::engine::general_purpose::STANDARD.encode(text);
         let now = format!("{:.3}", jiff::Timestamp::now());
         Ok(answers::console_output(id, &now, &output))
-    }
-
-    /// The last 64 KiB of a host's console, as `GetConsoleOutput` keeps them.
-    pub(crate) async fn console(&self, id: &str) -> String {
-        const KEPT: usize = 64 * 1024;
-        let name = self.docker.container(id);
-        let args = ["logs", "--tail", "2000", name.as_str()];
-        let Ok(output) = crate::process::capture("docker", args, None).await else {
-            return String::new();
-        };
-        let text = output.stdout;
-        let mut start = text.len().saturating_sub(KEPT);
-        while !text.is_char_boundary(start) {
-            start += 1;
-        }
-        text[start..].to_owned()
     }
 
     /// Looks at all instances again: tags, public addresses, profiles; then makes the addresses lead there.
@@ -355,8 +393,4 @@ impl Ec2 {
 pub(crate) fn describe(host: &mut HostInfo, seen: &Seen) {
     host.name = seen.tags.get("Name").filter(|name| !name.is_empty()).cloned();
     host.tags = seen.tags.clone();
-}
-
-pub(crate) fn unknown_instance(id: &str) -> Refusal {
-    Refusal::client("InvalidInstanceID.NotFound", format!("The instance ID '{id}' does not exist"))
 }

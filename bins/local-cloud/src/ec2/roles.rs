@@ -7,18 +7,16 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::operation::Form;
+use crate::timing::Timing;
 use crate::upstream::{AskError, Upstream};
-
-/// How long credentials last; EC2's last about six hours.
-const LIFETIME: SignedDuration = SignedDuration::from_hours(6);
-/// New ones are handed out this long before the old ones expire (EC2 does so at least five minutes before).
-const RENEWED_BEFORE: SignedDuration = SignedDuration::from_mins(15);
 
 /// The credentials of all roles in use.
 #[derive(Debug)]
 pub struct Roles {
     upstream: Upstream,
     region: String,
+    lifetime: SignedDuration,
+    renewed_before: SignedDuration,
     /// By instance and role.
     known: Mutex<BTreeMap<(String, String), (Timestamp, Value)>>,
 }
@@ -36,8 +34,16 @@ pub struct Role {
 
 impl Roles {
     /// No credentials yet.
-    pub fn new(upstream: Upstream, region: &str) -> Self {
-        Self { upstream, region: region.to_owned(), known: Mutex::default() }
+    pub fn new(upstream: Upstream, region: &str, timing: &Timing) -> Self {
+        // A day at most, so both fit.
+        let signed = |time| SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
+        Self {
+            upstream,
+            region: region.to_owned(),
+            lifetime: signed(timing.credential_lifetime),
+            renewed_before: signed(timing.credential_renewal),
+            known: Mutex::default(),
+        }
     }
 
     /// The role of an instance profile, if it has one.
@@ -66,7 +72,7 @@ impl Roles {
         let now = Timestamp::now();
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         if let Some((expiration, document)) = known
-            && expiration.duration_since(now) > RENEWED_BEFORE
+            && expiration.duration_since(now) > self.renewed_before
         {
             return Ok(document);
         }
@@ -75,7 +81,7 @@ impl Roles {
             ("Version", "2011-06-15"),
             ("RoleArn", &role.arn),
             ("RoleSessionName", instance_id),
-            ("DurationSeconds", "21600"),
+            ("DurationSeconds", &self.lifetime.as_secs().to_string()),
         ]);
         let root = self.upstream.ask("sts", &self.region, &form).await?;
         let read = |name| {
@@ -83,7 +89,7 @@ impl Roles {
                 AskError::Unreadable { operation: "AssumeRole".into(), why: format!("no {name}") }
             })
         };
-        let expiration = now + LIFETIME;
+        let expiration = now + self.lifetime;
         let document = json!({
             "Code": "Success",
             "LastUpdated": format!("{now:.0}"),

@@ -6,6 +6,7 @@ use axum::Router;
 use local_cloud::autoscaling::AutoScaling;
 use local_cloud::control::{self, Control, Token};
 use local_cloud::ec2::{Ec2, Settings};
+use local_cloud::engine::Engine;
 use local_cloud::faults::Faults;
 use local_cloud::hosts::Hosts;
 use local_cloud::image::Store;
@@ -44,6 +45,7 @@ pub(crate) async fn endpoint(upstream: &str) -> Endpoint {
         images: Store::new(&nowhere(), String::new()),
         unified_cgroup: false,
         timing: Timing::short(),
+        engine: Engine::new(Some("unix:///nowhere/docker.sock")).expect("client"),
     };
     let (hosts, faults, token) = (Hosts::default(), Faults::default(), Token::random());
     let ec2 = Arc::new(Ec2::new(settings, upstream.clone(), hosts.clone(), faults.clone()));
