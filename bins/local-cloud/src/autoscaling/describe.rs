@@ -139,7 +139,7 @@ fn parts(group: &Group, instances: bool) -> Vec<Element> {
         wire::texts("AvailabilityZones", zones),
         wire::texts("LoadBalancerNames", []),
         wire::texts("TargetGroupARNs", []),
-        leaf("HealthCheckType", "EC2"),
+        leaf("HealthCheckType", &group.health_type),
         number("HealthCheckGracePeriod", group.grace),
     ];
     if instances {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::AutoScaling;
-use super::group::{Group, Place, Progress, TemplateSpec};
+use super::group::{Group, Place, Stage, TemplateSpec};
 use super::plan::{self, Order, Sight};
 use crate::ec2::client::CallError;
 use crate::ec2::machine::{Reachable, Seen};
@@ -195,6 +195,6 @@ fn settle(group: &mut Group, slot: u64, seen: Seen, template: TemplateSpec) {
     let activity = member.activity.clone();
     if let Some(activity) = group.activity_mut(&activity) {
         activity.description = format!("Launching a new EC2 instance: {}", seen.instance_id);
-        activity.progress = Progress::PreInService;
+        activity.progress = Stage::PreInService;
     }
 }

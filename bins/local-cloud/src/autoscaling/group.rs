@@ -102,7 +102,7 @@ impl Member {
 
 /// How far a scaling activity is (API reference, `Activity`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(super) enum Stage {
     WaitingForInstanceId,
     PreInService,
     InProgress,
@@ -111,7 +111,7 @@ pub(super) enum Progress {
     Cancelled,
 }
 
-impl Progress {
+impl Stage {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::WaitingForInstanceId => "WaitingForInstanceId",
@@ -145,7 +145,7 @@ pub(super) struct Activity {
     pub(super) cause: String,
     pub(super) start: Timestamp,
     pub(super) end: Option<Timestamp>,
-    pub(super) progress: Progress,
+    pub(super) progress: Stage,
     pub(super) message: Option<String>,
     pub(super) place: Option<Place>,
 }
@@ -162,6 +162,8 @@ pub(super) struct Group {
     pub(super) desired: u32,
     /// Seconds.
     pub(super) cooldown: u32,
+    /// As a caller named it; only EC2's own checks say anything here.
+    pub(super) health_type: String,
     /// Seconds.
     pub(super) grace: u32,
     /// Seconds, when a caller gave them.
@@ -236,7 +238,7 @@ impl Group {
         &mut self,
         description: String,
         cause: String,
-        progress: Progress,
+        progress: Stage,
         place: Option<Place>,
         now: Timestamp,
     ) -> String {
@@ -259,7 +261,7 @@ impl Group {
     }
 
     /// Ends an activity.
-    pub(super) fn end(&mut self, activity: &str, progress: Progress, now: Timestamp) {
+    pub(super) fn end(&mut self, activity: &str, progress: Stage, now: Timestamp) {
         if let Some(activity) = self.activity_mut(activity).filter(|a| !a.progress.has_ended()) {
             activity.progress = progress;
             activity.end = Some(now);

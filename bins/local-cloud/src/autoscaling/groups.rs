@@ -83,6 +83,7 @@ struct Wanted {
     max: Option<u32>,
     desired: Option<u32>,
     cooldown: Option<u32>,
+    health_type: Option<String>,
     grace: Option<u32>,
     warmup: Option<u32>,
     policies: Option<Vec<String>>,
@@ -131,6 +132,7 @@ impl AutoScaling {
             max,
             desired: wanted.desired.unwrap_or(min),
             cooldown: DEFAULT_COOLDOWN,
+            health_type: "EC2".into(),
             grace: 0,
             warmup: None,
             places,
@@ -226,6 +228,7 @@ impl AutoScaling {
             max: params.number("MaxSize")?,
             desired: params.number("DesiredCapacity")?,
             cooldown: params.number("DefaultCooldown")?,
+            health_type: params.get("HealthCheckType").map(str::to_owned),
             grace: params.number("HealthCheckGracePeriod")?,
             warmup: params.number("DefaultInstanceWarmup").or_else(|fault| {
                 // -1 takes it back.
@@ -529,6 +532,7 @@ fn apply(group: &mut Group, wanted: Wanted) {
     set(&mut group.max, wanted.max);
     set(&mut group.desired, wanted.desired);
     set(&mut group.cooldown, wanted.cooldown);
+    set(&mut group.health_type, wanted.health_type);
     set(&mut group.grace, wanted.grace);
     set(&mut group.policies, wanted.policies);
     set(&mut group.protect_new, wanted.protect_new);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::group::{Activity, Group, Illness, Lifecycle, Member, Place, Progress};
+use super::group::{Activity, Group, Illness, Lifecycle, Member, Place, Stage};
 use super::plan::{self, Order, at};
 use super::wire::{Fault, Params};
 use super::{AutoScaling, Outcome, describe, refuse};
@@ -131,7 +131,7 @@ impl AutoScaling {
                 }
                 cause += ".";
                 let activity =
-                    group.begin(description, cause, Progress::InProgress, Some(place), now);
+                    group.begin(description, cause, Stage::InProgress, Some(place), now);
                 if let Some(member) = group.member_mut(id) {
                     member.lifecycle = to;
                     member.activity = activity;
@@ -341,7 +341,7 @@ fn room_for(group: &Group, ids: &[&str], what: &str) -> Result<(), Fault> {
 /// Lets an instance that runs become part of the group's capacity.
 fn join(group: &mut Group, id: &str, description: String, cause: String, now: Timestamp) {
     let Some(place) = group.member(id).map(|member| member.place.clone()) else { return };
-    let activity = group.begin(description, cause, Progress::PreInService, Some(place), now);
+    let activity = group.begin(description, cause, Stage::PreInService, Some(place), now);
     group.desired += 1;
     if let Some(member) = group.member_mut(id) {
         member.lifecycle = Lifecycle::Pending;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Pace;
-use super::group::{Group, Illness, Lifecycle, Member, Place, Progress};
+use super::group::{Group, Illness, Lifecycle, Member, Place, Stage};
 use super::refresh;
 use crate::hosts::HostState;
 
@@ -70,7 +70,7 @@ pub(super) fn step(
 
 /// Moves members on with their hosts.
 fn follow(group: &mut Group, see: &dyn Fn(&str) -> Option<Sight>, pace: &Pace, now: Timestamp) {
-    let mut ended: Vec<(String, Progress)> = Vec::new();
+    let mut ended: Vec<(String, Stage)> = Vec::new();
     let mut launched = false;
     group.members.retain_mut(|member| {
         let Some(id) = &member.id else { return true };
@@ -81,22 +81,22 @@ fn follow(group: &mut Group, see: &dyn Fn(&str) -> Option<Sight>, pace: &Pace, n
                 member.lifecycle = Lifecycle::InService;
                 member.in_service = Some(now);
                 launched = true;
-                ended.push((member.activity.clone(), Progress::Successful));
+                ended.push((member.activity.clone(), Stage::Successful));
             }
             Lifecycle::Pending if gone || state == Some(HostState::ShuttingDown) => {
-                ended.push((member.activity.clone(), Progress::Cancelled));
+                ended.push((member.activity.clone(), Stage::Cancelled));
                 return false;
             }
             Lifecycle::EnteringStandby => {
                 member.lifecycle = Lifecycle::Standby;
-                ended.push((member.activity.clone(), Progress::Successful));
+                ended.push((member.activity.clone(), Stage::Successful));
             }
             Lifecycle::Terminating if gone => {
-                ended.push((member.activity.clone(), Progress::Successful));
+                ended.push((member.activity.clone(), Stage::Successful));
                 return false;
             }
             Lifecycle::Detaching => {
-                ended.push((member.activity.clone(), Progress::Successful));
+                ended.push((member.activity.clone(), Stage::Successful));
                 return false;
             }
             _ => {}
@@ -107,14 +107,14 @@ fn follow(group: &mut Group, see: &dyn Fn(&str) -> Option<Sight>, pace: &Pace, n
         (group.failures, group.not_before) = (0, None);
     }
     for (activity, progress) in ended {
-        if progress == Progress::Cancelled
+        if progress == Stage::Cancelled
             && let Some(activity) = group.activity_mut(&activity)
         {
             let why =
                 "Instance became unhealthy while waiting for instance to be in InService state.";
             activity.message = Some(why.into());
         }
-        if progress == Progress::Cancelled {
+        if progress == Stage::Cancelled {
             hold_back(group, pace, now);
         }
         group.end(&activity, progress, now);
@@ -191,7 +191,7 @@ fn launch(group: &mut Group, count: u32, replaced: u32, orders: &mut Vec<Order>,
         let activity = group.begin(
             "Launching a new EC2 instance".into(),
             cause,
-            Progress::WaitingForInstanceId,
+            Stage::WaitingForInstanceId,
             Some(place.clone()),
             now,
         );
@@ -368,10 +368,9 @@ pub(super) fn terminate(
         let member = group.slot_mut(slot)?;
         (member.id.clone()?, member.place.clone(), member.activity.clone())
     };
-    group.end(&old, Progress::Cancelled, now);
+    group.end(&old, Stage::Cancelled, now);
     let description = format!("Terminating EC2 instance: {id}");
-    let activity =
-        group.begin(description, cause.to_owned(), Progress::InProgress, Some(place), now);
+    let activity = group.begin(description, cause.to_owned(), Stage::InProgress, Some(place), now);
     let member = group.slot_mut(slot)?;
     member.lifecycle = Lifecycle::Terminating;
     member.activity = activity;
@@ -387,7 +386,7 @@ pub(super) fn launch_failed(group: &mut Group, slot: u64, why: &str, pace: &Pace
         activity.description = format!("Launching a new EC2 instance.  Status Reason: {message}");
         activity.message = Some(message);
     }
-    group.end(&activity, Progress::Failed, now);
+    group.end(&activity, Stage::Failed, now);
     hold_back(group, pace, now);
 }
 

@@ -89,6 +89,13 @@ impl Refresh {
         (self.status, self.reason, self.end) = (status, reason, Some(now));
     }
 
+    /// Whether an instance is left alone.
+    fn ignores(&self, member: &Member) -> bool {
+        (member.protected && self.preferences.protected == Handling::Ignore)
+            || (member.lifecycle == Lifecycle::Standby
+                && self.preferences.standby == Handling::Ignore)
+    }
+
     /// Whether an instance has to be waited for.
     fn blocked(&self, member: &Member) -> bool {
         (member.protected && self.preferences.protected == Handling::Wait)
@@ -139,11 +146,7 @@ fn begin(refresh: &mut Refresh, group: &Group, now: Timestamp) {
             !(refresh.preferences.skip_matching
                 && member.template.as_ref() == Some(&refresh.target))
         })
-        .filter(|member| {
-            !(member.protected && refresh.preferences.protected == Handling::Ignore)
-                && !(member.lifecycle == Lifecycle::Standby
-                    && refresh.preferences.standby == Handling::Ignore)
-        })
+        .filter(|member| !refresh.ignores(member))
         .collect();
     old.sort_by_key(|member| member.launched);
     refresh.left = old.into_iter().filter_map(|member| member.id.clone()).collect();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Pace;
-use super::group::{Group, Lifecycle, Member, Place, Progress, TemplateSpec};
+use super::group::{Group, Lifecycle, Member, Place, Stage, TemplateSpec};
 use super::plan::{self, Order, Sight, next_place, step, victims};
 use super::refresh::{Handling, Preferences, Refresh, Status};
 use crate::hosts::HostState;
@@ -43,6 +43,7 @@ fn group(desired: u32) -> Group {
         max: 10,
         desired,
         cooldown: 300,
+        health_type: "EC2".into(),
         grace: 0,
         warmup: None,
         places: vec![place("a"), place("b")],
@@ -128,7 +129,7 @@ fn a_group_grows_over_its_zones_and_comes_into_service() {
     carry_out(&mut group, &orders, "1");
     assert_eq!(step(&mut group, &runs, &pace(), at(2)), []);
     assert_eq!(states(&group), ["InService", "InService", "InService"]);
-    assert!(group.activities.iter().all(|a| a.progress == Progress::Successful));
+    assert!(group.activities.iter().all(|a| a.progress == Stage::Successful));
     assert_eq!(next_place(&group).map(|place| place.zone), Some("b".into()));
 }
 
@@ -254,7 +255,7 @@ fn a_launch_that_fails_is_told_and_tried_again_later() {
     step(&mut group, &runs, &pace(), at(0));
     plan::launch_failed(&mut group, 0, "The image id '[ami-1]' does not exist", &pace(), at(1));
     let activity = &group.activities[0];
-    assert_eq!(activity.progress, Progress::Failed);
+    assert_eq!(activity.progress, Stage::Failed);
     assert_eq!(
         activity.description,
         "Launching a new EC2 instance.  Status Reason: The image id '[ami-1]' does not exist. Launching EC2 instance \
@@ -273,7 +274,7 @@ fn an_instance_that_ends_while_it_is_pending_is_cancelled() {
     carry_out(&mut group, &orders, "1");
     let ended = |_: &str| Some(Sight { state: HostState::ShuttingDown, impaired: false });
     assert_eq!(step(&mut group, &ended, &pace(), at(1)), []);
-    assert_eq!(group.activities[0].progress, Progress::Cancelled);
+    assert_eq!(group.activities[0].progress, Stage::Cancelled);
     assert_eq!(group.members, []);
     assert_eq!(step(&mut group, &runs, &pace(), at(6)), [Order::Launch(1)]);
 }
