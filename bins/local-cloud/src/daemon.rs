@@ -26,7 +26,8 @@ use crate::proxy::{self, Proxy};
 use crate::ssm::Ssm;
 use crate::tls::Authority;
 use crate::upstream::Upstream;
-use crate::{imds, log};
+use crate::vitals::Vitals;
+use crate::{imds, listener, log};
 
 const MOTO_START: &str = include_str!("../upstream/serve.py");
 /// Beside it, so that Python finds it.
@@ -90,6 +91,7 @@ pub async fn serve(
         autoscaling: Arc::clone(&autoscaling),
         ssm: ssm.clone(),
         faults: faults.clone(),
+        past: Arc::default(),
     });
     ec2.set_edge(Edge {
         metadata: imds::router(Arc::clone(&ec2)),
@@ -100,13 +102,15 @@ pub async fn serve(
             Arc::new(move |caller| ec2.metadata_hops(caller))
         },
     });
-    let own = control::router(Control {
+    let control = Control {
         port: args.port,
         token,
         ec2: Arc::clone(&ec2),
         ssm,
         faults: faults.clone(),
-    });
+        vitals: Vitals::default(),
+    };
+    let own = control::router(control.clone());
     tokio::spawn(autoscaling.run());
     log::line(format_args!("{project} serves {region} on 127.0.0.1:{} before {base}", args.port));
     // Waiting for a child closes its stdin, which tells moto to end; so it is held elsewhere.
@@ -120,10 +124,10 @@ pub async fn serve(
         }
     };
     tokio::select! {
-        served = axum::serve(listener, own.merge(control::only_from_here(api, args.port))) => {
-            served.map_err(|error| Error::setup("cannot serve any more", error))?;
+        () = listener::serve(listener, own.merge(control::only_from_here(api, args.port))) => {
             Ok(Exit::Success)
         }
+        () = control.watch() => Ok(Exit::Success),
         watched = Arc::clone(&ec2).watch_hosts() => watched.map(|()| Exit::Success),
         status = ended => Err(Error::setup(
             "the emulator ended",

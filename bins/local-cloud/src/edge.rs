@@ -6,13 +6,11 @@ use std::sync::Arc;
 use axum::extract::ConnectInfo;
 use axum::serve::ListenerExt as _;
 use axum::{Extension, Router};
-use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
 
-use crate::log;
+use crate::{listener, log};
 
 /// The services at the edge; one set for all VPCs, since the caller's address says which host asks.
 #[derive(Clone)]
@@ -76,15 +74,12 @@ impl Edge {
 
     async fn connection(self, stream: tokio::net::TcpStream, host: SocketAddr) {
         let stream = match self.tls.accept(stream).await {
-            Ok(stream) => TokioIo::new(stream),
+            Ok(stream) => stream,
             Err(error) => return log::line(format_args!("a host's TLS handshake failed: {error}")),
         };
         // Who calls is known by its address, as at instance metadata.
         let api = self.api.layer(Extension(ConnectInfo(host)));
-        let service = TowerToHyperService::new(api);
-        if let Err(error) =
-            hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await
-        {
+        if let Err(error) = listener::connection(stream, api, host.ip()).await {
             log::line(format_args!("a host's connection ended: {error}"));
         }
     }

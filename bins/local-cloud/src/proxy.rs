@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use crate::autoscaling::AutoScaling;
+use crate::control;
 use crate::coverage::{self, Class};
 use crate::ec2::answers::{Refusal, request_id};
 use crate::ec2::{self, Ec2};
@@ -22,11 +23,13 @@ use crate::operation::{self, Form, Scope};
 use crate::paging::Shelf;
 use crate::passed::{self, Unanswered};
 use crate::pretended;
+use crate::requests;
+use crate::requests::stale::Past;
 use crate::ssm::{self, Ssm};
 use crate::upstream::{Lost, Upstream};
 
 /// The largest request that is read into memory (EC2 and Systems Manager; both APIs' own limits are far below).
-const LARGEST: usize = 4 * 1024 * 1024;
+pub(crate) const LARGEST: usize = 4 * 1024 * 1024;
 
 /// Moto's own API, by which anybody could empty the emulator; nothing of AWS is there.
 const EMULATORS_OWN: &str = "moto-api";
@@ -46,6 +49,8 @@ pub struct Proxy {
     pub shelf: Arc<Shelf>,
     /// What shall go wrong.
     pub faults: Faults,
+    /// What reads may answer when they are stale.
+    pub past: Arc<Past>,
 }
 
 /// The endpoint.
@@ -63,27 +68,45 @@ async fn answer(State(proxy): State<Proxy>, request: Request) -> Response<Body> 
         let text = |name| request.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok());
         operation::scope(text(header::AUTHORIZATION), request.uri().query())
     };
-    match scope {
-        Some(scope) if scope.service == "ec2" => proxy.ec2(scope.region, request).await,
-        Some(scope) if scope.service == "autoscaling" => proxy.autoscaling(&scope, request).await,
-        Some(scope) if scope.service == "ssm" => proxy.ssm(&scope, request).await,
-        Some(scope) if pretended::guards(&scope.service) || model::knows(&scope.service) => {
-            proxy.guarded(&scope, request).await
-        }
-        Some(scope)
-            if pretended::refuses_path(
-                &scope.service,
-                request.method().as_str(),
-                request.uri().path(),
-            ) =>
-        {
-            refuse(&format!("{} {}", scope.service, request.uri().path()), true)
-        }
-        scope => proxy.stream(scope.as_ref(), request).await,
+    if request.uri().path().starts_with(control::PREFIX) {
+        // On loopback the control API stands before this; whoever comes here is a host.
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        return response;
     }
+    let Some(scope) = scope else { return proxy.stream(None, request).await };
+    if let Some(refusal) = requests::untimely(&scope, &request) {
+        return refusal;
+    }
+    if proxy.faults.any_of_requests() {
+        return requests::answer(&proxy, scope, request).await;
+    }
+    proxy.dispatch(scope, request).await
 }
 
 impl Proxy {
+    /// Answers a request, or passes it on.
+    pub(crate) async fn dispatch(&self, scope: Scope, request: Request) -> Response<Body> {
+        match scope.service.as_str() {
+            "ec2" => self.ec2(scope.region, request).await,
+            "autoscaling" => self.autoscaling(&scope, request).await,
+            "ssm" => self.ssm(&scope, request).await,
+            service if pretended::guards(service) || model::knows(service) => {
+                self.guarded(&scope, request).await
+            }
+            service
+                if pretended::refuses_path(
+                    service,
+                    request.method().as_str(),
+                    request.uri().path(),
+                ) =>
+            {
+                refuse(&format!("{service} {}", request.uri().path()), true)
+            }
+            _ => self.stream(Some(&scope), request).await,
+        }
+    }
+
     async fn ec2(&self, region: String, request: Request) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let Ok(body) = to_bytes(body, LARGEST).await else {

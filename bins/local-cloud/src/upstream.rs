@@ -194,6 +194,36 @@ impl Upstream {
         self.passing.request(request).await.map_err(|error| Lost::new(&self.base, error))
     }
 
+    /// The ARN of a caller, as `GetCallerIdentity` answers for the access key of its request.
+    pub async fn identity(&self, headers: &HeaderMap) -> String {
+        const UNKNOWN: &str = "arn:aws:iam::123456789012:user/unknown";
+        let key = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok()?.split_once("Credential=")?.1.split('/').next())
+            .unwrap_or("unknown");
+        let form = Form::new([("Action", "GetCallerIdentity"), ("Version", "2011-06-15")]);
+        let asked = self
+            .client
+            .post(&self.base)
+            .header(
+                header::AUTHORIZATION,
+                format!(
+                    "AWS4-HMAC-SHA256 Credential={key}/20260101/us-east-1/sts/aws4_request, \
+                     SignedHeaders=host, Signature=0"
+                ),
+            )
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded; charset=utf-8")
+            .body(form.encode())
+            .timeout(Duration::from_secs(5))
+            .send();
+        let Ok(answer) = asked.await else { return UNKNOWN.to_owned() };
+        let text = answer.text().await.unwrap_or_default();
+        Element::parse(&text)
+            .ok()
+            .and_then(|root| root.text_at(&["GetCallerIdentityResult", "Arn"]))
+            .unwrap_or_else(|| UNKNOWN.to_owned())
+    }
+
     /// Asks a query-protocol operation in the cloud's own name.
     pub async fn ask(&self, service: &str, region: &str, form: &Form) -> Result<Element, AskError> {
         self.ask_as(service, region, form, "local-cloud").await

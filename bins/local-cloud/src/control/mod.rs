@@ -31,6 +31,7 @@ use crate::ec2::Ec2;
 use crate::events::{EVENTS, Event};
 use crate::faults::{Faults, Mistake, Spec};
 use crate::ssm::Ssm;
+use crate::vitals::Vitals;
 
 /// Where all of it is; no path of AWS starts like this.
 pub const PREFIX: &str = "/_local-cloud";
@@ -51,6 +52,8 @@ pub struct Control {
     pub ssm: Ssm,
     /// What shall go wrong.
     pub faults: Faults,
+    /// How the hosts fare.
+    pub vitals: Vitals,
 }
 
 /// An error of this API.

@@ -1,11 +1,18 @@
 //! What runs, put together from hosts, agents and faults.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::Control;
 use crate::ec2::machine::Reachable;
 use crate::faults::Listed;
 use crate::hosts::HostState;
+use crate::vitals::Vital;
+
+/// How often the hosts are looked at when nobody asks.
+const LOOKS: Duration = Duration::from_secs(5);
 
 /// What the daemon says about itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -56,14 +63,33 @@ pub struct HostStatus {
 }
 
 impl Control {
+    /// Looks at the hosts now and then, so that a status can say what happened lately. Does not end.
+    pub async fn watch(&self) {
+        loop {
+            self.look().await;
+            tokio::time::sleep(LOOKS).await;
+        }
+    }
+
+    async fn look(&self) -> BTreeMap<String, Vital> {
+        let running = self.ec2.hosts.all().into_iter();
+        let running = running.filter(|host| host.state == HostState::Running);
+        self.vitals
+            .look(running.map(|host| self.ec2.docker.container(&host.instance_id)).collect())
+            .await
+    }
+
     /// What runs now.
     pub async fn status(&self) -> Status {
         let ec2 = &self.ec2;
+        let vitals = self.look().await;
         let hosts = ec2.hosts.all().into_iter().filter(|host| host.state != HostState::Terminated);
         let host_status = |host: crate::hosts::HostInfo| {
             let machine = ec2.machine(&host.instance_id).unwrap_or_default();
+            let container = ec2.docker.container(&host.instance_id);
+            let vital = vitals.get(&container).cloned().unwrap_or_default();
             HostStatus {
-                container: ec2.docker.container(&host.instance_id),
+                container,
                 agent: self.ssm.ping_status(&host.instance_id).map(str::to_owned),
                 suite: ec2.image(&machine.seen.image_id).map_or_else(
                     |_| machine.seen.image_id.clone(),
@@ -75,9 +101,9 @@ impl Control {
                 private_ip: host.private_ip.to_string(),
                 public_ip: machine.seen.public_ip.map(|ip| ip.to_string()),
                 reachable: host.state == HostState::Running && machine.reachable == Reachable::Ok,
-                cloud_init: None,
-                cpu_percent: None,
-                memory_bytes: None,
+                cloud_init: vital.cloud_init,
+                cpu_percent: vital.cpu_percent,
+                memory_bytes: vital.memory_bytes,
             }
         };
         Status {

@@ -214,9 +214,9 @@ impl Faults {
 
     /// Whether something of this kind shall happen to a host now: draws once, and counts. Not for requests.
     pub fn strike(&self, kind: Kind, host: Option<&HostInfo>) -> Option<Strike> {
-        let in_scope = |spec: &Spec| match host {
-            Some(host) => spec.takes_host(host),
-            None => spec.host.is_none(),
+        let in_scope = |_, fault: &Fault| match host {
+            Some(host) => fault.spec.takes_host(host),
+            None => fault.spec.host.is_none(),
         };
         let subject = host.map_or_else(String::new, |host| format!("{}: ", host.instance_id));
         self.draw(kind, in_scope, &subject, "")
@@ -224,15 +224,26 @@ impl Faults {
 
     /// Whether a request fault shall strike a call now: draws once, and counts.
     pub fn strike_call(&self, kind: Kind, call: &Call<'_>) -> Option<Strike> {
-        let in_scope = |spec: &Spec| {
-            spec.takes_call(call.service, call.operation)
-                && (spec.host.is_none() || call.hosts.iter().any(|host| spec.takes_host(host)))
-        };
-        let subject = match call.hosts {
-            [host] => format!("{}: ", host.instance_id),
-            _ => String::new(),
-        };
-        self.draw(kind, in_scope, &subject, &format!(" at {} {}", call.service, call.operation))
+        self.strike_call_if(kind, call, |_| true)
+    }
+
+    /// [`Self::strike_call`], which neither draws nor counts unless `fits` holds for what would strike.
+    pub fn strike_call_if(
+        &self,
+        kind: Kind,
+        call: &Call<'_>,
+        mut fits: impl FnMut(&Strike) -> bool,
+    ) -> Option<Strike> {
+        let in_scope = |id, fault: &Fault| fault.takes(call) && fits(&fault.as_strike(id));
+        self.draw(kind, in_scope, &subject(call), &place(call))
+    }
+
+    /// Whether `access-denied` shall strike a call now, whose action has another name in policies than in the API.
+    pub fn strike_action(&self, call: &Call<'_>, in_policies: &str) -> Option<Strike> {
+        let action = in_policies.split_once(':').map_or(in_policies, |(_, action)| action);
+        let other = Call { operation: action, ..*call };
+        let in_scope = |_, fault: &Fault| fault.takes(call) || fault.takes(&other);
+        self.draw(Kind::AccessDenied, in_scope, &subject(call), &place(call))
     }
 
     /// Whether a condition of this kind lasts for a host now. Neither draws nor counts strikes: with a probability, a
@@ -263,17 +274,27 @@ impl Faults {
             .any(|fault| fault.spec.kind == kind && fault.standing() == Standing::Active)
     }
 
+    /// Whether any request fault is active.
+    pub fn any_of_requests(&self) -> bool {
+        self.book().faults.values().any(|fault| {
+            fault.spec.kind.area() == Area::Request && fault.standing() == Standing::Active
+        })
+    }
+
     fn draw(
         &self,
         kind: Kind,
-        in_scope: impl Fn(&Spec) -> bool,
+        mut in_scope: impl FnMut(u64, &Fault) -> bool,
         subject: &str,
         at: &str,
     ) -> Option<Strike> {
         let (strike, spent) = {
             let mut book = self.book();
             book.faults.iter_mut().find_map(|(id, fault)| {
-                let strikes = fault.spec.kind == kind && in_scope(&fault.spec) && fault.draw();
+                let strikes = fault.spec.kind == kind
+                    && fault.standing() == Standing::Active
+                    && in_scope(*id, fault)
+                    && fault.draw();
                 strikes.then(|| (fault.as_strike(*id), fault.standing() == Standing::Spent))
             })?
         };
@@ -308,7 +329,23 @@ impl Book {
     }
 }
 
+fn subject(call: &Call<'_>) -> String {
+    match call.hosts {
+        [host] => format!("{}: ", host.instance_id),
+        _ => String::new(),
+    }
+}
+
+fn place(call: &Call<'_>) -> String {
+    format!(" at {} {}", call.service, call.operation)
+}
+
 impl Fault {
+    fn takes(&self, call: &Call<'_>) -> bool {
+        let hosts = || call.hosts.iter().any(|host| self.spec.takes_host(host));
+        self.spec.takes_call(call.service, call.operation) && (self.spec.host.is_none() || hosts())
+    }
+
     fn standing(&self) -> Standing {
         if self.spec.count.is_some_and(|count| self.struck >= count) {
             Standing::Spent

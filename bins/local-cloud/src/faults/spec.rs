@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::kind::{Area, KINDS, Kind, Parameter};
 use crate::hosts::HostInfo;
+use crate::requests::action::signing_name;
 
 /// A fault as it is asked for. The JSON of the control API; durations there are texts such as `90s`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -193,6 +194,7 @@ impl Spec {
     /// # Errors
     /// The first mistake found.
     pub fn checked(mut self) -> Result<Self, Mistake> {
+        self.service = self.service.map(|name| signing_name(&name.to_ascii_lowercase()).to_owned());
         self.split_action()?;
         self.check_scope()?;
         self.check_when()?;
@@ -206,7 +208,7 @@ impl Spec {
         else {
             return Ok(());
         };
-        let service = service.to_ascii_lowercase();
+        let service = signing_name(&service.to_ascii_lowercase()).to_owned();
         if self.service.as_ref().is_some_and(|other| *other != service) {
             let message = format!("`{service}:{operation}` is of another service than `service`");
             return Err(mistake("operation", message));

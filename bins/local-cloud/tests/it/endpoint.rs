@@ -15,6 +15,7 @@ use local_cloud::proxy::{self, Proxy};
 use local_cloud::ssm::Ssm;
 use local_cloud::timing::Timing;
 use local_cloud::upstream::Upstream;
+use local_cloud::vitals::Vitals;
 use tokio::net::TcpListener;
 
 /// A running endpoint.
@@ -22,6 +23,7 @@ pub(crate) struct Endpoint {
     pub(crate) url: String,
     pub(crate) token: Token,
     pub(crate) faults: Faults,
+    pub(crate) proxy: Proxy,
 }
 
 /// Serves on a free port and gives the address.
@@ -58,16 +60,19 @@ pub(crate) async fn endpoint(upstream: &str) -> Endpoint {
         ec2: Arc::clone(&ec2),
         ssm: ssm.clone(),
         faults: faults.clone(),
+        vitals: Vitals::default(),
     };
-    let api = proxy::router(Proxy {
+    let proxy = Proxy {
         upstream,
         autoscaling: Arc::new(AutoScaling::new(Arc::clone(&ec2))),
         ec2,
         ssm,
         shelf: Arc::default(),
         faults: faults.clone(),
-    });
+        past: Arc::default(),
+    };
+    let api = proxy::router(proxy.clone());
     let router = control::router(control).merge(api);
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    Endpoint { url: format!("http://{address}"), token, faults }
+    tokio::spawn(local_cloud::listener::serve(listener, router));
+    Endpoint { url: format!("http://{address}"), token, faults, proxy }
 }

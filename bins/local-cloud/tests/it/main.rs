@@ -4,6 +4,7 @@
 mod control;
 mod coverage;
 mod endpoint;
+mod faults;
 mod garbage;
 mod moto;
 mod proxy;
