@@ -44,6 +44,7 @@ pub mod tls;
 pub mod upstream;
 pub mod venv;
 pub mod vitals;
+pub mod web;
 pub mod xml;
 
 use deploy_cli::{Context, Done};

@@ -8,8 +8,9 @@ use crate::control::{HostStatus, Status};
 use crate::error::Error;
 use crate::faults::{Listed, Standing};
 use crate::hosts::HostState;
-use crate::place::Place;
+use crate::place::{Place, State};
 use crate::table;
+use crate::web;
 
 /// Shows what runs. Not running is an answer, with the status of something that is not there.
 pub async fn status(project: &str, place: &Place, ctx: &Context) -> Result<Done, Error> {
@@ -28,7 +29,7 @@ pub async fn status(project: &str, place: &Place, ctx: &Context) -> Result<Done,
         .subjects(status.hosts.iter().map(subject))
         .finish(Exit::Success.name(), &title);
     let mut done = Done::new(Exit::Success, report);
-    done.stdout = Some(render(&status, state.port, state.daemon.pid));
+    done.stdout = Some(render(&status, &state));
     Ok(done)
 }
 
@@ -63,10 +64,14 @@ fn subject(host: &HostStatus) -> Subject {
     Subject::new("host", name, outcome, host.state.name()).data(data)
 }
 
-fn render(status: &Status, port: u16, pid: i32) -> String {
+fn render(status: &Status, state: &State) -> String {
+    let (port, pid) = (state.port, state.daemon.pid);
     let mut text = format!(
-        "running: project {}, region {}, endpoint http://127.0.0.1:{port}, process {pid}\n",
-        status.project, status.region
+        "running: project {}, region {}, endpoint http://127.0.0.1:{port}, process {pid}\n\
+         page:    {}\n",
+        status.project,
+        status.region,
+        web::address(port, &state.token),
     );
     if !status.hosts.is_empty() {
         let head = [
@@ -155,8 +160,17 @@ mod tests {
             hosts: vec![host],
             faults: faults.list(),
         };
-        insta::assert_snapshot!(render(&status, 4570, 7), @r"
+        let state = State {
+            project: "calldata".into(),
+            region: "us-east-1".into(),
+            port: 4570,
+            daemon: crate::process::Identity { pid: 7, start: 1 },
+            upstream: None,
+            token: crate::control::Token::default(),
+        };
+        insta::assert_snapshot!(render(&status, &state), @r"
         running: project calldata, region us-east-1, endpoint http://127.0.0.1:4570, process 7
+        page:    http://127.0.0.1:4570/_local-cloud/#token=
 
         NAME            INSTANCE  STATE                    SUITE     CLOUD-INIT  AGENT  PRIVATE    PUBLIC  CPU   MEMORY
         dev-platform-1  i-1       running (not reachable)  bookworm  running     never  10.20.1.4  -       12 %  61 MiB

@@ -218,6 +218,10 @@ fn finished(state: &State, ctx: &Context, how: &str) -> Done {
     let title = format!("{how} on http://127.0.0.1:{}", state.port);
     let report: Report =
         ctx.report().project(Some(&state.project)).finish(Exit::Success.name(), title);
+    if !ctx.in_actions() {
+        // Its token is for people at this machine, not for the log of a job.
+        ctx.progress().note(&format!("page: {}", crate::web::address(state.port, &state.token)));
+    }
     let mut done = Done::new(Exit::Success, report);
     done.stdout = Some(exports(state));
     done

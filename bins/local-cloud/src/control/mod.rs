@@ -18,7 +18,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{delete, get};
 use axum::{Json, Router};
 use bytes::Bytes;
@@ -32,6 +32,7 @@ use crate::events::{EVENTS, Event};
 use crate::faults::{Faults, Mistake, Spec};
 use crate::ssm::Ssm;
 use crate::vitals::Vitals;
+use crate::web;
 
 /// Where all of it is; no path of AWS starts like this.
 pub const PREFIX: &str = "/_local-cloud";
@@ -82,16 +83,20 @@ pub struct Removed {
 
 /// The control API; for the listener on loopback only, never for hosts.
 pub fn router(control: Control) -> Router {
+    let at = |path: &str| format!("{PREFIX}{path}");
     let guarded = Router::new()
-        .route("/status", get(show_status))
-        .route("/faults", get(list_faults).post(add_fault).delete(clear_faults))
-        .route("/faults/{id}", delete(remove_fault))
-        .route("/events", get(events))
-        .route("/{*rest}", axum::routing::any(nothing_here))
+        .route(&at("/status"), get(show_status))
+        .route(&at("/faults"), get(list_faults).post(add_fault).delete(clear_faults))
+        .route(&at("/faults/{id}"), delete(remove_fault))
+        .route(&at("/events"), get(events))
+        .route(&at("/{*rest}"), axum::routing::any(nothing_here))
         .method_not_allowed_fallback(not_allowed)
         .layer(from_fn_with_state(control.clone(), need_token));
-    let all = guarded.layer(from_fn_with_state(control.clone(), need_place)).with_state(control);
-    Router::new().nest(PREFIX, all)
+    guarded
+        .route(&at("/"), get(web::page))
+        .route(PREFIX, get(|| async { Redirect::permanent(&format!("{PREFIX}/")) }))
+        .layer(from_fn_with_state(control.clone(), need_place))
+        .with_state(control)
 }
 
 /// The AWS endpoint as it listens on loopback: closed to pages of other sites that a browser on this machine shows, and to

@@ -110,7 +110,12 @@ impl Past {
             let stale = unknown(place, operation, &named.id, request)?;
             return Some((named.at.elapsed(), stale));
         }
-        if place.starts_with("ec2/") && !born.is_empty() {
+        // Who names what there was before, gets it.
+        let explicit = |field: &str| {
+            let name = field.split('=').next().unwrap_or_default();
+            !name.starts_with("Filter.") && name.contains("Id")
+        };
+        if place.starts_with("ec2/") && !born.is_empty() && !request.split('&').any(explicit) {
             let newest = born.iter().map(|born| born.at.elapsed()).min()?;
             let ids = born.iter().map(|born| born.id.clone()).collect();
             return Some((newest, Stale::Without(ids)));
@@ -345,6 +350,7 @@ mod tests {
                 "{listed:?}"
             );
         }
+        assert!(look("InstanceId.1=i-00000000000000001").is_none(), "there before");
         past.change("ssm/r", "SendCommand", "{}", &format!(r#"{{"CommandId":"{COMMAND}"}}"#));
         let request = format!(r#"{{"CommandId":"{COMMAND}"}}"#);
         let ssm = |operation| past.look("ssm/r", operation, &[3; 32], &request).map(|(_, s)| s);

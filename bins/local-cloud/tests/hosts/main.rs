@@ -9,9 +9,11 @@
 
 mod answers;
 mod asg;
+mod browser;
 mod cli;
 mod cloud;
 mod conformance;
+mod fault;
 mod isolation;
 mod moto;
 mod skeleton;
@@ -30,6 +32,7 @@ type Scenarios = (&'static str, fn(&Cloud));
 const TOGETHER: &[Scenarios] = &[
     ("skeleton", skeleton::scenarios),
     ("conformance", conformance::scenarios),
+    ("fault", fault::scenarios),
     ("isolation", isolation::scenarios),
     ("asg", asg::scenarios),
     ("moto", moto::scenarios),

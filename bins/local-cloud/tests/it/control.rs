@@ -44,6 +44,18 @@ async fn nobody_is_let_in_without_the_token() {
 }
 
 #[tokio::test]
+async fn the_page_is_given_to_this_machine_only_and_knows_nothing_by_itself() {
+    let cloud = cloud().await;
+    let get = || Client::new().get(format!("{}/_local-cloud/", cloud.url));
+    let page = get().send().await.expect("an answer");
+    assert_eq!(page.status().as_u16(), 200);
+    assert_eq!(page.headers()["cache-control"], "no-store");
+    assert!(!page.text().await.expect("text").contains(cloud.token.reveal()));
+    let foreign = get().header("host", "evil.example").send().await.expect("an answer");
+    assert_eq!(foreign.status().as_u16(), 403);
+}
+
+#[tokio::test]
 async fn a_page_of_another_site_is_turned_away_even_with_the_token() {
     let cloud = cloud().await;
     let get = || request(&cloud, Method::GET, "status");

@@ -195,10 +195,10 @@ async fn a_stale_read_answers_as_before_the_change() {
     let (cloud, _) = cloud().await;
     let spec = Spec { count: Some(1), ..Spec::of(Kind::StaleDescribe) };
     cloud.faults.add(spec).expect("good");
-    let read = || query(&cloud, "iam", "Action=ListRoles");
+    let read = || query(&cloud, "sns", "Action=ListTopics");
     assert_eq!(text(read()).await.1, "answer 1");
     assert_eq!(text(read()).await.1, "answer 2", "nothing has changed, so nothing is stale");
-    assert_eq!(text(query(&cloud, "iam", "Action=CreateRole")).await.1, "answer 3");
+    assert_eq!(text(query(&cloud, "sns", "Action=CreateTopic&Name=news")).await.1, "answer 3");
     assert_eq!(text(read()).await.1, "answer 2", "as before the change");
     assert_eq!(text(read()).await.1, "answer 4", "once only");
     let listed = &cloud.faults.list()[0];
