@@ -68,7 +68,7 @@ pub fn fields(operation: &Ec2Operation, form: &Form) -> Result<(), Refusal> {
     for (_, name, _) in form.filters() {
         let known =
             |known: &&str| *known == name || (known.starts_with("tag") && name.starts_with("tag:"));
-        if !operation.filters.is_empty() && !operation.filters.iter().any(|filter| known(&filter)) {
+        if !operation.filters.is_empty() && !operation.filters.iter().any(known) {
             let message = format!("The filter '{}' is invalid", shown(name));
             return Err(Refusal::client("InvalidParameterValue", message));
         }

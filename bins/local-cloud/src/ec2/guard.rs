@@ -10,6 +10,9 @@ use crate::hosts::HostState;
 use crate::operation::Form;
 use crate::xml::Element;
 
+/// Whether an item of an answer is in the way.
+type Counts = fn(&Element) -> bool;
+
 impl Ec2 {
     /// Refuses a deletion that EC2 would refuse.
     pub(super) async fn guard(&self, operation: &str, request: &Request) -> Result<(), Refusal> {
@@ -121,14 +124,15 @@ impl Look<'_> {
         let alive = |endpoint: &Element| {
             !matches!(text(endpoint, "state").to_lowercase().as_str(), "deleted" | "deleting")
         };
-        let dependents: [(&str, &str, _, &(dyn Fn(&Element) -> bool + Sync)); 7] = [
-            ("DescribeSubnets", "subnetSet", vpc, &any),
-            ("DescribeInternetGateways", "internetGatewaySet", attached, &any),
-            ("DescribeSecurityGroups", "securityGroupInfo", vpc, &own_group),
-            ("DescribeRouteTables", "routeTableSet", vpc, &own_table),
-            ("DescribeNetworkAcls", "networkAclSet", vpc, &own_list),
-            ("DescribeNetworkInterfaces", "networkInterfaceSet", vpc, &any),
-            ("DescribeVpcEndpoints", "vpcEndpointSet", vpc, &alive),
+        // Operation, the list in its answer, filter, and which of the list count.
+        let dependents: [(&str, &str, _, Counts); 7] = [
+            ("DescribeSubnets", "subnetSet", vpc, any),
+            ("DescribeInternetGateways", "internetGatewaySet", attached, any),
+            ("DescribeSecurityGroups", "securityGroupInfo", vpc, own_group),
+            ("DescribeRouteTables", "routeTableSet", vpc, own_table),
+            ("DescribeNetworkAcls", "networkAclSet", vpc, own_list),
+            ("DescribeNetworkInterfaces", "networkInterfaceSet", vpc, any),
+            ("DescribeVpcEndpoints", "vpcEndpointSet", vpc, alive),
         ];
         for (operation, set, filter, counts) in dependents {
             if self.items(operation, set, filter).await?.iter().any(counts) {
