@@ -54,7 +54,7 @@ impl Command {
             Self::Events(args) => &args.common,
             Self::Logs(args) => &args.common,
             Self::Exec(args) => &args.common,
-            Self::Image(args) => &args.common,
+            Self::Image(args) => args.action.common(),
             Self::Serve(args) => &args.common,
         }
     }
@@ -69,7 +69,7 @@ impl Command {
             Self::Events(args) => &args.folders,
             Self::Logs(args) => &args.folders,
             Self::Exec(args) => &args.folders,
-            Self::Image(args) => &args.folders,
+            Self::Image(args) => args.action.folders(),
             Self::Serve(args) => &args.folders,
         }
     }
@@ -367,9 +367,54 @@ pub struct ExecArgs {
 /// `image`.
 #[derive(Debug, clap::Args)]
 pub struct ImageArgs {
-    /// What to do.
+    /// What to do with images.
     #[command(subcommand)]
-    pub command: ImageCommand,
+    pub action: ImageAction,
+}
+
+/// What to do with images.
+#[derive(Debug, clap::Subcommand)]
+pub enum ImageAction {
+    /// List the machine images: id, name, cloud-init, and whether it is built here.
+    List(StatusArgs),
+    /// Build images of suites, where they are missing or damaged.
+    Build(ImageBuildArgs),
+    /// Make an image of your own a machine image, and print its id.
+    Add(ImageAddArgs),
+    /// Forget an image of your own. Hosts that run from it go on.
+    Remove(ImageRemoveArgs),
+}
+
+impl ImageAction {
+    fn common(&self) -> &CommonArgs {
+        match self {
+            Self::List(args) => &args.common,
+            Self::Build(args) => &args.common,
+            Self::Add(args) => &args.common,
+            Self::Remove(args) => &args.common,
+        }
+    }
+
+    fn folders(&self) -> &Folders {
+        match self {
+            Self::List(args) => &args.folders,
+            Self::Build(args) => &args.folders,
+            Self::Add(args) => &args.folders,
+            Self::Remove(args) => &args.folders,
+        }
+    }
+}
+
+/// `image build`.
+#[derive(Debug, clap::Args)]
+pub struct ImageBuildArgs {
+    /// The suites.
+    #[arg(value_name = "SUITE", value_parser = parse_suite, required_unless_present = "all")]
+    pub suites: Vec<&'static Suite>,
+
+    /// All of them.
+    #[arg(long)]
+    pub all: bool,
 
     /// Flags every tool has.
     #[command(flatten)]
@@ -380,35 +425,38 @@ pub struct ImageArgs {
     pub folders: Folders,
 }
 
-/// What to do with images.
-#[derive(Debug, clap::Subcommand)]
-pub enum ImageCommand {
-    /// List the machine images: id, name, cloud-init, and whether it is built here.
-    List,
-    /// Build images of suites, where they are missing or damaged.
-    Build {
-        /// The suites.
-        #[arg(value_name = "SUITE", value_parser = parse_suite, required_unless_present = "all")]
-        suites: Vec<&'static Suite>,
+/// `image add`.
+#[derive(Debug, clap::Args)]
+pub struct ImageAddArgs {
+    /// Its name, for `describe-images`.
+    pub name: String,
 
-        /// All of them.
-        #[arg(long)]
-        all: bool,
-    },
-    /// Make an image of your own a machine image.
-    Add {
-        /// Its name, for `describe-images`.
-        name: String,
+    /// An image that Docker has, or a tarball: of a root file system or from `docker save`.
+    #[arg(long, value_name = "IMAGE|TARBALL")]
+    pub from: String,
 
-        /// An image that Docker has, or a tarball: of a root file system or from `docker save`.
-        #[arg(long, value_name = "IMAGE|TARBALL")]
-        from: String,
-    },
-    /// Forget an image of your own. Hosts that run from it go on.
-    Remove {
-        /// Its name or id.
-        name: String,
-    },
+    /// Flags every tool has.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// The base folders.
+    #[command(flatten)]
+    pub folders: Folders,
+}
+
+/// `image remove`.
+#[derive(Debug, clap::Args)]
+pub struct ImageRemoveArgs {
+    /// Its name or id.
+    pub name: String,
+
+    /// Flags every tool has.
+    #[command(flatten)]
+    pub common: CommonArgs,
+
+    /// The base folders.
+    #[command(flatten)]
+    pub folders: Folders,
 }
 
 /// `serve`.

@@ -148,9 +148,10 @@ impl Failure for Error {
             }
             Self::NoSuchHost { .. } => Some("list them: `local-cloud status`".into()),
             Self::NoSuchImage { .. } => Some("list them: `local-cloud image list`".into()),
-            Self::BadImage { name, .. } => Some(format!(
-                "mend it and add it again: `local-cloud image add {name} --from IMAGE|TARBALL`"
-            )),
+            Self::BadImage { .. } => Some(
+                "mend it and add it again: `local-cloud image add NAME --from IMAGE|TARBALL`"
+                    .into(),
+            ),
             Self::BadRegistry { path, .. } => Some(format!(
                 "remove `{}` and add your images again: `local-cloud image add NAME --from IMAGE`",
                 path.display()

@@ -6,7 +6,7 @@ use deploy_cli::report::{Report, Subject, SubjectOutcome};
 use deploy_cli::{Context, Done, Exit};
 use serde_json::json;
 
-use crate::args::{ImageArgs, ImageCommand};
+use crate::args::{ImageAction, ImageArgs};
 use crate::ec2::images::{Ami, catalogue};
 use crate::error::Error;
 use crate::image::suites::SUITES;
@@ -27,10 +27,10 @@ pub async fn image(
         let report = ctx.report().project(Some(project)).finish(Exit::Success.name(), title);
         done(report, text)
     };
-    match &args.command {
-        ImageCommand::List => list(&store, project, ctx).await,
-        ImageCommand::Build { suites, all } => {
-            let suites = if *all { SUITES.iter().collect() } else { suites.clone() };
+    match &args.action {
+        ImageAction::List(_) => list(&store, project, ctx).await,
+        ImageAction::Build(build) => {
+            let suites = if build.all { SUITES.iter().collect() } else { build.suites.clone() };
             let mut text = String::new();
             for suite in &suites {
                 let image = ensure(&store, &Bootable::Suite(suite), ctx).await?;
@@ -39,20 +39,20 @@ pub async fn image(
             }
             Ok(finished(format!("{} image(s) ready", suites.len()), text))
         }
-        ImageCommand::Add { name, from } => {
+        ImageAction::Add(add) => {
             let say = |said| tell(ctx, said);
             let added = tokio::select! {
-                added = own::add(&store, name, from, &say) => added?,
+                added = own::add(&store, &add.name, &add.from, &say) => added?,
                 exit = ctx.stopped() => return Err(Error::Stopped(exit)),
             };
             for sentence in added.lacks {
                 ctx.progress().warn(sentence);
             }
             let text = format!("{}\n", added.own.id);
-            Ok(finished(format!("`{name}` is {}", added.own.id), text))
+            Ok(finished(format!("`{}` is {}", add.name, added.own.id), text))
         }
-        ImageCommand::Remove { name } => {
-            let own = own::remove(&store, name).await?;
+        ImageAction::Remove(remove) => {
+            let own = own::remove(&store, &remove.name).await?;
             let title = format!("`{}` ({}) is forgotten", own.name, own.id);
             Ok(finished(title.clone(), title + "\n"))
         }

@@ -227,9 +227,9 @@ impl Ec2 {
         if let Err(error) = capture("docker", args, Some(&text)).await {
             log::line(format_args!("{id}: {error}"));
         }
+        self.set_reachable(id, boot, Reachable::Impaired);
         if let Some(machine) = self.machines().get_mut(id).filter(|machine| machine.boots == boot) {
             machine.panicked = true;
-            machine.reachable = Reachable::Impaired;
             // Nobody who watches this boot has anything to say any more.
             machine.boots += 1;
         }

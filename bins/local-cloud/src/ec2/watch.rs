@@ -49,7 +49,7 @@ impl Ec2 {
         });
     }
 
-    fn set_reachable(&self, id: &str, boot: u32, reachable: Reachable) {
+    pub(super) fn set_reachable(&self, id: &str, boot: u32, reachable: Reachable) {
         let mut machines = self.machines();
         let Some(machine) = machines.get_mut(id).filter(|machine| machine.boots == boot) else {
             return;

@@ -302,11 +302,17 @@ async fn try_in(image: &str, script: &str) -> Result<(), String> {
     match process::capture("docker", args, None).await {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => {
-            let said = last_lines(&output.stderr, 1);
+            let said = docker_said(&output.stderr);
             Err(if said.is_empty() { "its programs do not run".to_owned() } else { said })
         }
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// The end of what `docker run` said, without its advice to read its help.
+fn docker_said(stderr: &str) -> String {
+    let lines: Vec<&str> = stderr.lines().filter(|line| !line.starts_with("Run 'docker")).collect();
+    last_lines(&lines.join("\n"), 1)
 }
 
 /// One builder at a time of one image, in whichever process; ends with the file that it gives.

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::suites::SUITES;
-use super::{Bootable, Listener, Look, Said, Store};
+use super::{Bootable, Listener, Look, Said, Store, docker_said};
 use crate::docker::Docker;
 use crate::error::Error;
-use crate::process::{self, last_lines, run};
+use crate::process::{self, run};
 
 /// An image of a person's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,7 +203,7 @@ async fn look(image: &str, from: &str) -> Result<Found, Error> {
     ];
     let output = process::capture("docker", args, None).await?;
     if !output.status.success() {
-        return Err(refuse(format!("its shell does not run: {}", last_lines(&output.stderr, 1))));
+        return Err(refuse(format!("its shell does not run: {}", docker_said(&output.stderr))));
     }
     let said = output.stdout;
     let has = |what: &str| said.lines().any(|line| line == format!("has {what}"));

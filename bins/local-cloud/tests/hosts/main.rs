@@ -9,6 +9,7 @@
 
 mod answers;
 mod asg;
+mod boot;
 mod browser;
 mod cli;
 mod cloud;
@@ -31,6 +32,7 @@ type Scenarios = (&'static str, fn(&Cloud));
 /// These run at the same time: each keeps to hosts and names of its own, and to faults scoped to them.
 const TOGETHER: &[Scenarios] = &[
     ("skeleton", skeleton::scenarios),
+    ("boot", boot::scenarios),
     ("conformance", conformance::scenarios),
     ("fault", fault::scenarios),
     ("isolation", isolation::scenarios),
