@@ -32,6 +32,8 @@ use crate::{imds, listener, log};
 const MOTO_START: &str = include_str!("../upstream/serve.py");
 /// Beside it, so that Python finds it.
 const MOTO_CORRECTIONS: &str = include_str!("../upstream/moto_corrections.py");
+/// How long the daemon waits at its end for hosts that are being made; less than `down` waits for the daemon.
+const LAST_HOSTS: Duration = Duration::from_millis(1500);
 /// How long the emulator may take until it answers.
 const UPSTREAM_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -133,7 +135,13 @@ pub async fn serve(
             "the emulator ended",
             format!("{status:?}; its log: {}", place.upstream_log().display()),
         )),
-        exit = ctx.stopped() => Ok(exit),
+        exit = ctx.stopped() => {
+            // What the engine was asked for it makes, whether or not anybody waits for it; so `down` would miss it.
+            if tokio::time::timeout(LAST_HOSTS, ec2.rest()).await.is_err() {
+                log::line("hosts are still being made");
+            }
+            Ok(exit)
+        }
     }
 }
 

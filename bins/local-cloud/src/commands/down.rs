@@ -58,6 +58,10 @@ pub async fn remove(project: &str, place: &Place) -> Result<Removed, Error> {
         for network in &networks {
             run("docker", ["network", "rm", network], None).await?;
         }
+        // A daemon that was killed may have asked for a host that the engine made only now.
+        let late = docker.containers().await?;
+        removed.hosts += late.len();
+        Docker::remove(&late).await?;
         Ok(())
     }
     .await;

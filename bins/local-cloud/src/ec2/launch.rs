@@ -187,13 +187,21 @@ impl Ec2 {
         first.settle(id, &image, &self.settings.images).await?;
         self.address_is_free(&host).await;
         let _work = machine.work.lock().await;
-        let _place = self.launching.acquire().await;
+        let Ok(_place) = self.launching.acquire().await else { return Ok(()) };
         if self.state(id) != Some(HostState::Pending) {
             return Ok(());
         }
         run_all("docker", &self.container_arguments(&machine, &image, &first), None).await?;
         self.spoil(id, &first).await?;
         self.start_container(id).await
+    }
+
+    /// Waits for the hosts that are being made, and makes no more.
+    pub async fn rest(&self) {
+        let places = u32::try_from(MADE_AT_ONCE).unwrap_or(u32::MAX);
+        // It fails only when it was closed before.
+        drop(self.launching.acquire_many(places).await);
+        self.launching.close();
     }
 
     /// Waits for a host that is shutting down and whose address was given away already.

@@ -163,7 +163,7 @@ impl Ec2 {
         let Some(machine) = self.machine(id) else { return };
         let started = {
             let _work = machine.work.lock().await;
-            let _place = self.launching.acquire().await;
+            let Ok(_place) = self.launching.acquire().await else { return };
             if self.state(id) != Some(HostState::Pending) {
                 return;
             }

@@ -16,6 +16,7 @@ mod cloud;
 mod conformance;
 mod fault;
 mod isolation;
+mod life;
 mod moto;
 mod skeleton;
 mod soak;
@@ -39,6 +40,7 @@ const TOGETHER: &[Scenarios] = &[
     ("asg", asg::scenarios),
     ("moto", moto::scenarios),
     ("ssm", ssm::scenarios),
+    ("life", life::scenarios),
 ];
 /// These change the whole cloud (faults without scope, its end): one after the other, when the others are done.
 const ALONE: &[Scenarios] = &[("soak", soak::scenarios)];
