@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use axum::Router;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use local_cloud::coverage::{Class, HEADER, MADE_TRUE, services};
 use local_cloud::ec2::check;
 use local_cloud::model;
@@ -13,10 +13,17 @@ use serde_json::Value;
 
 use crate::proxy::{authorization, endpoint, serve};
 
-/// An emulator that refuses everything, so that nothing is made.
-async fn refusing() -> String {
-    let error = "<Response><Errors><Error><Code>Double</Code><Message>no</Message></Error></Errors></Response>";
-    serve(Router::new().fallback(move || async move { (StatusCode::BAD_REQUEST, error) })).await
+/// An emulator that refuses everything, so that nothing is made, and knows of nothing when the cloud itself asks.
+pub(crate) async fn refusing() -> String {
+    const ERROR: &str = "<Response><Errors><Error><Code>Double</Code><Message>no</Message></Error></Errors></Response>";
+    serve(Router::new().fallback(|headers: HeaderMap| async move {
+        let who = headers.get("authorization").and_then(|value| value.to_str().ok());
+        if who.is_some_and(|who| who.contains("Credential=local-cloud/")) {
+            return (StatusCode::OK, "<Answer/>");
+        }
+        (StatusCode::BAD_REQUEST, ERROR)
+    }))
+    .await
 }
 
 async fn mark_of(

@@ -7,6 +7,7 @@ mod endpoint;
 mod faults;
 mod garbage;
 mod moto;
+mod malformed;
 mod proxy;
 
 use deploy_testkit::{Outcome, Tool};
