@@ -61,18 +61,29 @@ pub(crate) struct Cloud {
     made: Mutex<Made>,
     watchdog: Option<Child>,
     begun: Instant,
+    /// What every command finds in its environment.
+    variables: Vec<(String, String)>,
 }
 
 impl Cloud {
     /// Starts one, with flags of `up` besides project and port.
     pub(crate) fn up(flags: &[&str]) -> Self {
-        let mut cloud = Self::empty(flags);
+        Self::up_with(&[], flags)
+    }
+
+    /// [`Cloud::up`] with variables in the environment of every command.
+    pub(crate) fn up_with(variables: &[(&str, &str)], flags: &[&str]) -> Self {
+        let mut cloud = Self::empty_with(variables, flags);
         cloud.make_network();
         cloud
     }
 
     /// [`Cloud::up`] without network, group and profile.
     pub(crate) fn empty(flags: &[&str]) -> Self {
+        Self::empty_with(&[], flags)
+    }
+
+    fn empty_with(variables: &[(&str, &str)], flags: &[&str]) -> Self {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let project = format!("hosts-{}-{number}", std::process::id());
         let port = free_port();
@@ -90,6 +101,7 @@ impl Cloud {
             images: Mutex::default(),
             made: Mutex::default(),
             begun,
+            variables: variables.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
         };
         cloud.start(flags);
         println!("[{:4} s] {} is up on port {port}", begun.elapsed().as_secs(), cloud.project);
@@ -361,6 +373,7 @@ impl Cloud {
     pub(crate) fn local(&self, args: &[&str]) -> Run {
         let output = local(&self.project)
             .args(args)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .output()
             .unwrap_or_else(|error| panic!("{PROGRAM}: {error}"));
@@ -432,9 +445,14 @@ impl Cloud {
         self.noted()["token"].as_str().expect("a token").to_owned()
     }
 
+    /// The process of the emulator behind it.
+    pub(crate) fn upstream_process(&self) -> u64 {
+        self.noted()["upstream"]["pid"].as_u64().expect("a process")
+    }
+
     /// The port of the emulator behind it.
     pub(crate) fn upstream_port(&self) -> u16 {
-        let pid = self.noted()["upstream"]["pid"].as_u64().expect("a process");
+        let pid = self.upstream_process();
         let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("it runs");
         let mut words = command.split('\0').skip_while(|word| *word != "--port");
         words.nth(1).and_then(|port| port.parse().ok()).expect("a port on its command line")

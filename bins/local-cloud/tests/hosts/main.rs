@@ -9,6 +9,7 @@
 
 mod answers;
 mod asg;
+mod bad_input;
 mod boot;
 mod browser;
 mod cli;
@@ -37,6 +38,7 @@ const TOGETHER: &[Scenarios] = &[
     ("conformance", conformance::scenarios),
     ("fault", fault::scenarios),
     ("isolation", isolation::scenarios),
+    ("bad-input", bad_input::scenarios),
     ("asg", asg::scenarios),
     ("moto", moto::scenarios),
     ("ssm", ssm::scenarios),

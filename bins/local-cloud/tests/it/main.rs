@@ -6,8 +6,8 @@ mod coverage;
 mod endpoint;
 mod faults;
 mod garbage;
-mod moto;
 mod malformed;
+mod moto;
 mod proxy;
 
 use deploy_testkit::{Outcome, Tool};
