@@ -157,10 +157,12 @@ class Session:
     def profiles(self, one):
         ec2 = self.ec2
         profile = {"Name": self.given.profile}
-        made = ec2.associate_iam_instance_profile(IamInstanceProfile=profile, InstanceId=one)
-        made = made["IamInstanceProfileAssociation"]["AssociationId"]
-        ec2.describe_iam_instance_profile_associations(AssociationIds=[made])
-        ec2.disassociate_iam_instance_profile(AssociationId=made)
+        refused("IncorrectState", ec2.associate_iam_instance_profile, IamInstanceProfile=profile, InstanceId=one)
+        filters = [{"Name": "instance-id", "Values": [one]}]
+        found = ec2.describe_iam_instance_profile_associations(Filters=filters)
+        found = found["IamInstanceProfileAssociations"][0]["AssociationId"]
+        ec2.disassociate_iam_instance_profile(AssociationId=found)
+        ec2.associate_iam_instance_profile(IamInstanceProfile=profile, InstanceId=one)
 
     def managed(self, ids):
         def online():

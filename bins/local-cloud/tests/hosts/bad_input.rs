@@ -26,7 +26,7 @@ pub(crate) fn scenarios(shared: &Cloud) {
         };
         match error {
             Err(error) => assert!(error.message.contains("Docker daemon"), "{error:?}"),
-            Ok(_) => cloud.until("the launch fails", Duration::from_secs(20), failed),
+            Ok(_) => cloud.until("the launch fails", Duration::from_secs(60), failed),
         }
         let run = cloud.local(&["down"]);
         assert_ne!(run.code, 0, "{run}");

@@ -480,7 +480,7 @@ impl Cloud {
     fn end(&mut self) {
         let Some(mut watchdog) = self.watchdog.take() else { return };
         self.note();
-        let begun = Instant::now();
+        let (begun, log) = (Instant::now(), self.log());
         let run = self.local(&["down"]);
         let took = begun.elapsed();
         if run.code == 0
@@ -498,7 +498,7 @@ impl Cloud {
             run.stdout.trim()
         );
         if std::thread::panicking() {
-            println!("{run}\nleft behind: {left:#?}");
+            println!("{run}\nleft behind: {left:#?}\n--- its daemon's log\n{log}");
         } else {
             assert_eq!(run.code, 0, "local-cloud down: {run}");
             assert!(left.is_empty(), "left behind: {left:#?}");

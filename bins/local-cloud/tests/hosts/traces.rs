@@ -41,9 +41,11 @@ impl Made {
         self.bridges.iter().cloned().collect()
     }
 
-    /// The control groups of containers that are still there.
+    /// The control groups that are still there of containers that are not.
     pub(crate) fn control_groups(&self) -> Vec<String> {
-        let found = self.containers.iter().flat_map(|container| control_groups(container));
+        let there = output("docker", &["ps", "-aq", "--no-trunc"]);
+        let gone = self.containers.iter().filter(|id| !there.contains(id.as_str()));
+        let found = gone.flat_map(|container| control_groups(container));
         found.map(|path| format!("control group {}", path.display())).collect()
     }
 }
