@@ -51,7 +51,13 @@ impl Docker {
 
     /// Whether an image of this name exists.
     pub async fn has_image(name: &str) -> Result<bool, Error> {
-        Ok(process::capture("docker", ["image", "inspect", name], None).await?.status.success())
+        let seen = process::capture("docker", ["image", "inspect", name], None).await?;
+        // An engine that does not answer knows nothing of the image; that must not look as if it were missing.
+        if seen.status.success() || seen.stderr.contains("No such image") {
+            return Ok(seen.status.success());
+        }
+        let output = process::last_lines(&seen.stderr, 1);
+        Err(Error::Program { program: "docker image inspect".into(), output })
     }
 
     /// Ids of all containers of the project.

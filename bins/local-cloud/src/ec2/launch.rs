@@ -319,7 +319,7 @@ fn unusable_range(vpc: &str, error: &Error) -> Refusal {
     let message = format!(
         "the network of {vpc} cannot be made: {error} (choose another range for the VPC, or end what uses this one)"
     );
-    Refusal::client("InvalidVpcRange", message)
+    Refusal::client("InvalidVpc.Range", message)
 }
 
 #[cfg(test)]
