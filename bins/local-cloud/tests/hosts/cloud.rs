@@ -78,11 +78,7 @@ impl Cloud {
         cloud
     }
 
-    /// [`Cloud::up`] without network, group and profile.
-    pub(crate) fn empty(flags: &[&str]) -> Self {
-        Self::empty_with(&[], flags)
-    }
-
+    /// [`Cloud::up_with`] without network, group and profile.
     fn empty_with(variables: &[(&str, &str)], flags: &[&str]) -> Self {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let project = format!("hosts-{}-{number}", std::process::id());
