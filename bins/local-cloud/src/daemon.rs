@@ -84,6 +84,11 @@ pub async fn serve(
         engine: Engine::new(args.docker_host.as_deref())?,
     };
     let ec2 = Arc::new(Ec2::new(settings, upstream.clone(), hosts.clone(), faults.clone()));
+    tokio::spawn(Arc::clone(&ec2).follow_network_faults());
+    if let Err(refusal) = ec2.complete_defaults().await {
+        // Another emulator may not know these calls; then its default VPC stays as it is.
+        log::line(format_args!("the default VPC stays as it is: {}", refusal.message));
+    }
     let ssm = Ssm::new(&ec2);
     let autoscaling = Arc::new(AutoScaling::new(Arc::clone(&ec2)));
     let api = proxy::router(Proxy {

@@ -3,13 +3,16 @@
 //! What an internet gateway does on AWS happens here, on the machine and not on the host: a host never sees its public
 //! address, as on AWS, so a service that forgets to announce it fails the rehearsal too. And the metadata address
 //! leads to the daemon without being set on any interface, so that a machine that is itself a cloud instance keeps
-//! its own metadata service.
+//! its own metadata service. What may pass at all ([`crate::reach`]) stands in the same table, so that both change in one
+//! step.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
 use crate::error::Error;
 use crate::process::{self, run};
+use crate::reach::filter;
+use crate::reach::plan::Plan;
 
 /// The addresses that stand for the internet: TEST-NET-2 of RFC 5737.
 pub const PUBLIC_RANGE: &str = "198.51.100.0/24";
@@ -21,6 +24,8 @@ pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 pub struct Gateway {
     /// Name of the bridge.
     pub bridge: String,
+    /// The VPC router's address, which is the bridge's own.
+    pub address: Ipv4Addr,
     /// Port of instance metadata.
     pub metadata_port: u16,
     /// Port of the AWS APIs with TLS.
@@ -41,26 +46,33 @@ pub fn table(project: &str) -> String {
     format!("local-cloud-{project}").replace('-', "_")
 }
 
-/// Replaces the project's table by one for these bridges and addresses.
+/// Replaces the project's tables by those for these bridges.
 pub async fn apply(
     project: &str,
     gateways: &[Gateway],
-    addresses: &[PublicAddress],
+    resolvers: &[Ipv4Addr],
+    plan: &Plan,
 ) -> Result<(), Error> {
-    run("nft", ["-f", "-"], Some(&render(&table(project), gateways, addresses))).await.map(drop)
+    let text = render(&table(project), gateways, resolvers, plan);
+    run("nft", ["-f", "-"], Some(&text)).await.map(drop)
 }
 
 /// Removes the project's table, if there is one.
 pub async fn remove(project: &str) -> Result<(), Error> {
     let name = table(project);
-    if process::capture("nft", ["list", "table", "ip", &name], None).await?.status.success() {
-        run("nft", ["delete", "table", "ip", &name], None).await?;
+    for family in ["ip", "ip6", "bridge"] {
+        if process::capture("nft", ["list", "table", family, &name], None).await?.status.success() {
+            run("nft", ["delete", "table", family, &name], None).await?;
+        }
     }
     Ok(())
 }
 
-fn render(table: &str, gateways: &[Gateway], addresses: &[PublicAddress]) -> String {
-    let mut out = format!("table ip {table}\ndelete table ip {table}\ntable ip {table} {{\n");
+fn render(table: &str, gateways: &[Gateway], resolvers: &[Ipv4Addr], plan: &Plan) -> String {
+    let mut out = String::new();
+    no_ipv6(&mut out, table, gateways);
+    filter::write_bridge(&mut out, table);
+    let _ = writeln!(out, "table ip {table}\ndelete table ip {table}\ntable ip {table} {{");
     let map = |name: &str, pairs: Vec<String>| {
         let elements = if pairs.is_empty() {
             String::new()
@@ -69,21 +81,20 @@ fn render(table: &str, gateways: &[Gateway], addresses: &[PublicAddress]) -> Str
         };
         format!("  map {name} {{\n    type ipv4_addr : ipv4_addr\n{elements}  }}\n")
     };
-    let pairs = addresses.iter().map(|a| format!("{} : {}", a.public, a.private)).collect();
-    out.push_str(&map("inward", pairs));
-    let pairs = addresses.iter().map(|a| format!("{} : {}", a.private, a.public)).collect();
-    out.push_str(&map("outward", pairs));
+    for (name, pairs) in [("inward", &plan.inward), ("outward", &plan.outward)] {
+        let pairs = pairs.iter().map(|(from, to)| format!("{from} : {to}")).collect();
+        out.push_str(&map(name, pairs));
+    }
 
     out.push_str("  chain prerouting {\n    type nat hook prerouting priority dstnat\n");
     for gateway in gateways {
-        for (port, target) in [(80, gateway.metadata_port), (443, gateway.tls_port)] {
-            // Writing to a String cannot fail.
-            let _ = writeln!(
-                out,
-                "    iifname \"{}\" ip daddr 169.254.169.254 tcp dport {port} redirect to :{target}",
-                gateway.bridge
-            );
-        }
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            out,
+            "    iifname \"{}\" ip daddr 169.254.169.254 tcp dport 80 redirect to :{}",
+            gateway.bridge, gateway.metadata_port
+        );
+        let _ = writeln!(out, "    {}", filter::redirect_apis(gateway));
     }
     out.push_str("    dnat to ip daddr map @inward\n  }\n");
     out.push_str("  chain output {\n    type nat hook output priority -100\n");
@@ -97,8 +108,21 @@ fn render(table: &str, gateways: &[Gateway], addresses: &[PublicAddress]) -> Str
         let _ = writeln!(out, "  chain {chain} {{\n    type nat hook {hook}");
         let _ = writeln!(out, "    {target} {PUBLIC_RANGE} snat to ip saddr map @outward\n  }}");
     }
+    filter::write(&mut out, gateways, resolvers, plan);
     out.push_str("}\n");
     out
+}
+
+/// No network here has IPv6; link-local addresses must not be a way around the groups.
+fn no_ipv6(out: &mut String, table: &str, gateways: &[Gateway]) {
+    let _ = writeln!(out, "table ip6 {table}\ndelete table ip6 {table}\ntable ip6 {table} {{");
+    if !gateways.is_empty() {
+        let bridges: Vec<String> = gateways.iter().map(|g| format!("\"{}\"", g.bridge)).collect();
+        let _ =
+            writeln!(out, "  chain from_hosts {{\n    type filter hook prerouting priority -150");
+        let _ = writeln!(out, "    iifname {{ {} }} drop\n  }}", bridges.join(", "));
+    }
+    out.push_str("}\n");
 }
 
 #[cfg(test)]
@@ -107,42 +131,18 @@ mod tests {
 
     #[test]
     fn the_table_replaces_itself_in_one_step() {
-        let gateway = Gateway { bridge: "lc1".into(), metadata_port: 8001, tls_port: 8002 };
-        let address = PublicAddress {
-            public: Ipv4Addr::new(198, 51, 100, 7),
-            private: Ipv4Addr::new(10, 20, 1, 10),
+        let gateway = Gateway {
+            bridge: "lc1".into(),
+            address: Ipv4Addr::new(10, 20, 0, 1),
+            metadata_port: 8001,
+            tls_port: 8002,
         };
-        insta::assert_snapshot!(render(&table("calldata"), &[gateway], &[address]), @r#"
-        table ip local_cloud_calldata
-        delete table ip local_cloud_calldata
-        table ip local_cloud_calldata {
-          map inward {
-            type ipv4_addr : ipv4_addr
-            elements = { 198.51.100.7 : 10.20.1.10 }
-          }
-          map outward {
-            type ipv4_addr : ipv4_addr
-            elements = { 10.20.1.10 : 198.51.100.7 }
-          }
-          chain prerouting {
-            type nat hook prerouting priority dstnat
-            iifname "lc1" ip daddr 169.254.169.254 tcp dport 80 redirect to :8001
-            iifname "lc1" ip daddr 169.254.169.254 tcp dport 443 redirect to :8002
-            dnat to ip daddr map @inward
-          }
-          chain output {
-            type nat hook output priority -100
-            dnat to ip daddr map @inward
-          }
-          chain input {
-            type nat hook input priority 100
-            ip daddr 198.51.100.0/24 snat to ip saddr map @outward
-          }
-          chain postrouting {
-            type nat hook postrouting priority srcnat
-            ct original ip daddr 198.51.100.0/24 snat to ip saddr map @outward
-          }
-        }
-        "#);
+        let (public, private) = (Ipv4Addr::new(198, 51, 100, 7), Ipv4Addr::new(10, 20, 1, 10));
+        let plan = Plan {
+            inward: vec![(public, private)],
+            outward: vec![(private, public)],
+            ..Plan::default()
+        };
+        insta::assert_snapshot!("table", render(&table("calldata"), &[gateway], &[], &plan));
     }
 }

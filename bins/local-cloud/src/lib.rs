@@ -36,6 +36,7 @@ pub mod policy;
 pub mod pretended;
 pub mod process;
 pub mod proxy;
+pub mod reach;
 pub mod requests;
 pub mod ssm;
 mod table;

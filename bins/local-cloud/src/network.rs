@@ -1,6 +1,6 @@
 //! Networks: one Docker network per VPC with the VPC's own address range, and what its hosts find at its edge.
 //!
-//! Later work has its place here: security groups (nftables in the host's network namespace), network faults.
+//! What passes between hosts and out of the network is decided elsewhere ([`crate::reach`]) and held here.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -16,7 +16,9 @@ use crate::docker::Docker;
 use crate::edge::Edge;
 use crate::error::Error;
 use crate::firewall::{self, Gateway, OUTSIDE, PublicAddress};
+use crate::log;
 use crate::process::{capture, last_lines, run};
+use crate::reach::plan::Plan;
 
 /// The networks of a project and the public addresses that lead into them.
 #[derive(Debug)]
@@ -30,6 +32,9 @@ pub struct Networks {
 struct Made {
     networks: BTreeMap<String, Network>,
     addresses: Vec<Lead>,
+    plan: Plan,
+    /// Whether the bridges were taken down since no rules could be written.
+    cut: bool,
 }
 
 #[derive(Debug)]
@@ -93,7 +98,7 @@ impl Networks {
         match self.serve(&bridge, gateway, edge).await {
             Ok(network) => {
                 made.networks.insert(vpc.to_owned(), network);
-                self.write_firewall(&made).await
+                self.write_firewall(&mut made).await
             }
             Err(error) => {
                 run("docker", ["network", "rm", &name], None).await?;
@@ -105,6 +110,7 @@ impl Networks {
     async fn serve(&self, bridge: &str, gateway: Ipv4Addr, edge: &Edge) -> Result<Network, Error> {
         let outside = format!("{OUTSIDE}/32");
         run("ip", ["address", "add", &outside, "dev", bridge], None).await?;
+        hand_over_packets(bridge)?;
         // Hosts that call each other by public address go through here on purpose; they must not be told a shorter way.
         let redirects = PathBuf::from(format!("/proc/sys/net/ipv4/conf/{bridge}/send_redirects"));
         std::fs::write(&redirects, "0").map_err(|source| Error::File {
@@ -120,7 +126,8 @@ impl Networks {
         };
         let ((metadata_port, metadata), (tls_port, tls)) = (bind().await?, bind().await?);
         let listeners = vec![edge.serve_metadata(metadata), edge.serve_tls(tls)];
-        let gateway = Gateway { bridge: bridge.to_owned(), metadata_port, tls_port };
+        let gateway =
+            Gateway { bridge: bridge.to_owned(), address: gateway, metadata_port, tls_port };
         Ok(Network { gateway, listeners })
     }
 
@@ -131,7 +138,7 @@ impl Networks {
         for listener in network.listeners {
             listener.abort();
         }
-        self.write_firewall(&made).await?;
+        self.write_firewall(&mut made).await?;
         run("docker", ["network", "rm", &self.name(vpc)], None).await.map(drop)
     }
 
@@ -156,12 +163,12 @@ impl Networks {
         Ok(())
     }
 
-    /// Makes exactly these public addresses lead to hosts.
-    pub async fn lead(&self, wanted: Vec<Lead>) -> Result<(), Error> {
+    /// Makes exactly these public addresses lead to hosts, and these packets pass.
+    pub async fn hold(&self, wanted: Vec<Lead>, plan: Plan) -> Result<(), Error> {
         let mut made = self.made.lock().await;
         let wanted: Vec<Lead> =
             wanted.into_iter().filter(|lead| made.networks.contains_key(&lead.vpc)).collect();
-        if made.addresses == wanted {
+        if made.addresses == wanted && made.plan == plan && !made.cut {
             return Ok(());
         }
         for old in made.addresses.iter().filter(|lead| !wanted.contains(lead)) {
@@ -169,23 +176,68 @@ impl Networks {
             // It went with its bridge when the VPC was deleted.
             capture("ip", ["route", "delete", target.as_str()], None).await?;
         }
-        for new in wanted.iter().filter(|lead| !made.addresses.contains(lead)) {
-            let Some(network) = made.networks.get(&new.vpc) else { continue };
+        made.plan = plan;
+        self.write_firewall(&mut made).await?;
+        // A route goes with its bridge; so all are set, not only the new ones.
+        for lead in &wanted {
+            let Some(network) = made.networks.get(&lead.vpc) else { continue };
             let (target, via) =
-                (format!("{}/32", new.address.public), new.address.private.to_string());
+                (format!("{}/32", lead.address.public), lead.address.private.to_string());
             let (bridge, source) = (network.gateway.bridge.clone(), OUTSIDE.to_string());
-            run("ip", ["route", "add", &target, "via", &via, "dev", &bridge, "src", &source], None)
-                .await?;
+            let route = ["route", "replace", &target, "via", &via, "dev", &bridge, "src", &source];
+            run("ip", route, None).await?;
         }
         made.addresses = wanted;
-        self.write_firewall(&made).await
+        Ok(())
     }
 
-    async fn write_firewall(&self, made: &Made) -> Result<(), Error> {
+    /// Writes the tables. When that fails nothing may pass, so the bridges go down until it works again.
+    async fn write_firewall(&self, made: &mut Made) -> Result<(), Error> {
         let gateways: Vec<Gateway> = made.networks.values().map(|n| n.gateway.clone()).collect();
-        let addresses: Vec<PublicAddress> = made.addresses.iter().map(|l| l.address).collect();
-        firewall::apply(&self.project, &gateways, &addresses).await
+        let written = firewall::apply(&self.project, &gateways, &nameservers(), &made.plan).await;
+        let cut = written.is_err();
+        if cut != made.cut {
+            let state = if cut { "down" } else { "up" };
+            log::line(format_args!("all networks go {state}"));
+            for gateway in &gateways {
+                run("ip", ["link", "set", "dev", &gateway.bridge, state], None).await?;
+            }
+            made.cut = cut;
+        }
+        written
     }
+}
+
+/// Packets between hosts of one network pass the machine's packet rules as well: those hold what a host itself could undo.
+fn hand_over_packets(bridge: &str) -> Result<(), Error> {
+    let path = PathBuf::from(format!("/sys/class/net/{bridge}/bridge"));
+    for switch in ["nf_call_iptables", "nf_call_ip6tables"] {
+        let path = path.join(switch);
+        std::fs::write(&path, "1").map_err(|source| Error::File {
+            doing: "write",
+            path,
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+/// The name servers that hosts use: those of this machine, which stand for the VPC's resolver.
+fn nameservers() -> Vec<Ipv4Addr> {
+    // The first is what Docker hands on; where it names only a stub, Docker takes the second.
+    ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"]
+        .iter()
+        .filter_map(|path| std::fs::read_to_string(path).ok())
+        .flat_map(|text| nameservers_of(&text))
+        .collect()
+}
+
+fn nameservers_of(text: &str) -> Vec<Ipv4Addr> {
+    let address = |line: &str| {
+        let address: Ipv4Addr = line.trim().strip_prefix("nameserver")?.trim().parse().ok()?;
+        (!address.is_loopback()).then_some(address)
+    };
+    text.lines().filter_map(address).collect()
 }
 
 /// A bridge's name: at most 15 characters, so a hash stands for project and VPC.
@@ -277,6 +329,13 @@ mod tests {
         assert_eq!(overlap("10.20.0.0/16", &interfaces).as_deref(), Some("eth0"));
         assert_eq!(overlap("10.20.5.128/25", &interfaces).as_deref(), Some("eth0"));
         assert_eq!(overlap("10.21.0.0/16", &interfaces), None);
+    }
+
+    #[test]
+    fn name_servers_of_the_machine_itself_are_no_ones_resolver() {
+        let text =
+            "# x\nnameserver 127.0.0.53\nnameserver 10.1.2.3\nnameserver fe80::1\nsearch a.b\n";
+        assert_eq!(nameservers_of(text), [Ipv4Addr::new(10, 1, 2, 3)]);
     }
 
     #[test]

@@ -275,6 +275,11 @@ async fn check_machine(args: &UpArgs) -> Result<Engine, Error> {
     {
         missing.push(format!("port {port} ({error}; choose another with `--port`)"));
     }
+    if !hands_over_packets().await {
+        missing.push(
+            "the kernel's `br_netfilter`, for security groups (`modprobe br_netfilter`)".into(),
+        );
+    }
     let engine = match Docker::engine().await {
         Ok(engine) => {
             missing.extend(check_disk(Path::new(&engine.root)));
@@ -312,6 +317,16 @@ fn choose_port(args: &UpArgs) -> Result<u16, Error> {
         );
         Error::Missing(vec![range])
     })
+}
+
+/// Whether bridges can hand packets to packet rules; where that is a module of the kernel, it is loaded.
+async fn hands_over_packets() -> bool {
+    let there = || Path::new("/proc/sys/net/bridge").is_dir();
+    if !there() {
+        // What it says does not matter: whether it is there afterwards does.
+        let _ = capture("modprobe", ["br_netfilter"], None).await;
+    }
+    there()
 }
 
 fn check_disk(folder: &Path) -> Option<String> {

@@ -94,8 +94,11 @@ impl Ec2 {
             }
             rewrite(&mut request.form, name, value);
         }
+        let groups: Vec<String> =
+            request.form.list("GroupId").into_iter().map(str::to_owned).collect();
         let answer = self.pass_changed(request).await?;
         if answer.status.is_success() {
+            self.follow_groups(&id, &groups).await?;
             if changed.is_some_and(|(name, _)| name == "userData") {
                 let data = self.user_data(&id).await?;
                 if let Some(machine) = self.machines().get_mut(&id) {

@@ -6,21 +6,7 @@ use super::machine::{Machine, Seen};
 use crate::docker::INSTANCE_LABEL;
 use crate::error::Error;
 use crate::process::run_all;
-
-/// AWS APIs that a host finds at its usual name. A name of one bucket cannot be listed in `/etc/hosts`, hence `s3`
-/// with path-style addresses only.
-const HOST_SERVICES: [&str; 10] = [
-    "sts",
-    "ssm",
-    "ssmmessages",
-    "ec2messages",
-    "ec2",
-    "secretsmanager",
-    "s3",
-    "logs",
-    "monitoring",
-    "kms",
-];
+use crate::reach::services;
 
 /// Options that every host has.
 const OPTIONS: [&str; 23] = [
@@ -68,10 +54,9 @@ impl Ec2 {
         option("--ip", private_ip.map(|ip| ip.to_string()).unwrap_or_default());
         option("--label", self.docker.label());
         option("--label", format!("{INSTANCE_LABEL}={instance_id}"));
-        for service in HOST_SERVICES {
-            option("--add-host", format!("{service}.{region}.amazonaws.com:169.254.169.254"));
+        for (name, address) in services::names(region) {
+            option("--add-host", format!("{name}:{address}"));
         }
-        option("--add-host", "sts.amazonaws.com:169.254.169.254".into());
         if self.settings.unified_cgroup {
             option("--cgroupns", "private".into());
         } else {

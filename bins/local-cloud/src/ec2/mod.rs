@@ -10,7 +10,9 @@ pub mod catalogue;
 pub mod check;
 pub(crate) mod client;
 mod container;
+mod enforce;
 mod front;
+mod groups;
 mod guard;
 pub mod images;
 mod launch;
@@ -42,11 +44,10 @@ use crate::edge::Edge;
 use crate::engine::Engine;
 use crate::failure;
 use crate::faults::Faults;
-use crate::firewall::PublicAddress;
 use crate::hosts::{HostInfo, HostState, Hosts};
 use crate::image::Store;
 use crate::log;
-use crate::network::{Lead, Networks};
+use crate::network::Networks;
 use crate::operation::Form;
 use crate::paging::Shelf;
 use crate::timing::Timing;
@@ -90,6 +91,7 @@ pub struct Ec2 {
     /// Places for hosts that are being made.
     launching: tokio::sync::Semaphore,
     edge: OnceLock<Edge>,
+    enforcing: enforce::Enforcing,
     /// One look at the emulator at a time, so that an older one never overwrites a newer one.
     refreshing: tokio::sync::Mutex<()>,
 }
@@ -151,6 +153,7 @@ impl Ec2 {
             gone: Mutex::default(),
             launching: tokio::sync::Semaphore::new(launch::MADE_AT_ONCE),
             edge: OnceLock::new(),
+            enforcing: enforce::Enforcing::default(),
             refreshing: tokio::sync::Mutex::default(),
         }
     }
@@ -257,8 +260,14 @@ impl Ec2 {
             | "AssociateIamInstanceProfile"
             | "DisassociateIamInstanceProfile"
             | "ReplaceIamInstanceProfileAssociation"
-            | "ModifyNetworkInterfaceAttribute"
             | "ModifyInstanceMetadataOptions" => self.pass_and_refresh(request).await,
+            "ModifyNetworkInterfaceAttribute" => self.modify_interface(request).await,
+            "CreateVpc" => self.create_vpc(request).await,
+            "ModifySecurityGroupRules" => self.modify_rules(request).await,
+            "CreateVpcEndpoint" => self.create_endpoint(request).await,
+            changing if enforce::CHANGES.contains(&changing) => {
+                self.pass_and_enforce(request).await
+            }
             _ => {
                 let answer = self.pass(request).await;
                 answer.map(|answer| coverage::mark(answer.into_response(), Class::Answered))
@@ -291,7 +300,10 @@ impl Ec2 {
         self.pass(request).await
     }
 
-    async fn pass_and_refresh(&self, request: Request) -> Result<Response<Body>, Refusal> {
+    pub(crate) async fn pass_and_refresh(
+        &self,
+        request: Request,
+    ) -> Result<Response<Body>, Refusal> {
         let answer = self.pass(request).await?;
         if answer.status.is_success() {
             self.refresh().await?;
@@ -366,26 +378,7 @@ impl Ec2 {
                 machine.seen = seen;
             }
         }
-        let leads = self.machines().values().filter_map(|machine| self.lead(machine)).collect();
-        self.networks
-            .lead(leads)
-            .await
-            .map_err(|error| Refusal::server("InsufficientAddressCapacity", error.to_string()))
-    }
-
-    fn lead(&self, machine: &Machine) -> Option<Lead> {
-        let Seen { instance_id, vpc_id, private_ip, public_ip, .. } = &machine.seen;
-        let gone = [HostState::Terminated, HostState::ShuttingDown];
-        if self.state(instance_id).is_none_or(|state| gone.contains(&state)) {
-            return None;
-        }
-        let address = PublicAddress { public: (*public_ip)?, private: (*private_ip)? };
-        if address.public.octets()[..3] != [198, 51, 100] {
-            // Only another emulator than ours gives such addresses.
-            log::line(format_args!("{instance_id}: {} leads nowhere", address.public));
-            return None;
-        }
-        Some(Lead { vpc: vpc_id.clone(), address })
+        self.enforce().await
     }
 }
 

@@ -101,6 +101,12 @@ impl NatGateways {
         }
     }
 
+    /// Whether packets pass through it; one that the emulator alone knows is as the emulator says.
+    pub(super) fn works(&self, id: &str) -> bool {
+        let state = self.state(id, Instant::now());
+        state.is_none_or(|(shown, _)| shown == Shown::State("available"))
+    }
+
     /// Its state at a time, and when its deletion was asked for; `None` for one that the emulator alone knows.
     fn state(&self, id: &str, now: Instant) -> Option<(Shown, Option<Timestamp>)> {
         let life = *self.known().get(id)?;
@@ -123,7 +129,7 @@ enum Shown {
 
 impl Ec2 {
     pub(super) async fn create_nat_gateway(
-        &self,
+        self: &Arc<Self>,
         request: Request,
     ) -> Result<Response<Body>, Refusal> {
         let answer = self.pass(request).await?;
@@ -135,6 +141,11 @@ impl Ec2 {
         {
             self.nat_gateways.created(&id, Instant::now());
             show(gateway, &self.nat_gateways, Instant::now());
+            let ec2 = Arc::clone(self);
+            tokio::spawn(async move {
+                tokio::time::sleep(ec2.nat_gateways.timing.pending).await;
+                ec2.networks_changed().await;
+            });
         }
         Ok(answer.with_body(root.write()))
     }
@@ -151,6 +162,7 @@ impl Ec2 {
             && self.nat_gateways.begin_deletion(&id, Instant::now(), Timestamp::now())
         {
             log::line(format_args!("{id} is deleting"));
+            self.networks_changed().await;
             let (ec2, id) = (Arc::clone(self), id.clone());
             tokio::spawn(async move {
                 tokio::time::sleep(ec2.nat_gateways.timing.deleting).await;

@@ -19,6 +19,7 @@ mod fault;
 mod isolation;
 mod life;
 mod moto;
+mod net;
 mod skeleton;
 mod soak;
 mod ssm;
@@ -33,6 +34,7 @@ type Scenarios = (&'static str, fn(&Cloud));
 
 /// These run at the same time: each keeps to hosts and names of its own, and to faults scoped to them.
 const TOGETHER: &[Scenarios] = &[
+    ("net", net::scenarios),
     ("skeleton", skeleton::scenarios),
     ("boot", boot::scenarios),
     ("conformance", conformance::scenarios),
