@@ -47,6 +47,18 @@ impl Machine {
         println!("[{:4} s] {:2}. {name}", self.start.elapsed().as_secs(), self.stages.borrow());
     }
 
+    /// The checkout.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the set-up found Terraform's provider, when the registry did not answer.
+    pub(crate) fn provider_mirror(&self) -> Option<String> {
+        let state = folder("XDG_STATE_HOME", ".local/state");
+        let text = fs::read_to_string(state.join("provider-mirror")).ok()?;
+        Some(text.trim().to_owned())
+    }
+
     pub(crate) fn scratch(&self, name: &str) -> PathBuf {
         self.scratch.path().join(name)
     }
@@ -225,7 +237,10 @@ impl Machine {
         }
         let mut addresses = Command::new("ip");
         addresses.args(["-o", "addr", "show", "to", "198.51.100.0/24"]);
-        found.extend(output(addresses).lines().map(|line| format!("address {line}")));
+        // Rehearsals of other projects may run beside this one.
+        let others = bridges_of_others();
+        let ours = |line: &&str| !others.iter().any(|bridge| line.contains(bridge.as_str()));
+        found.extend(output(addresses).lines().filter(ours).map(|line| format!("address {line}")));
         // `up` builds the host image in a folder of this name.
         let cache = fs::read_dir(self.cache()).expect("the cache folder can be read").flatten();
         found.extend(
@@ -362,6 +377,31 @@ fn output(mut command: Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Bridges of other projects' networks.
+fn bridges_of_others() -> Vec<String> {
+    let mut networks = Command::new("docker");
+    let label = LABEL.split_once('=').and_then(|(_, label)| label.split_once('='));
+    let (label, own) = label.expect("a label with a value");
+    networks.args(["network", "ls", "-q", "--filter", &format!("label={label}")]);
+    let format = format!(
+        "{{{{index .Labels \"{label}\"}}}} {{{{index .Options \"com.docker.network.bridge.name\"}}}}"
+    );
+    let mut bridges = Vec::new();
+    for network in output(networks).lines() {
+        let inspect = Command::new("docker")
+            .args(["network", "inspect", "--format", &format, network])
+            .output();
+        // One that has gone since has no bridge any more.
+        let text = inspect.map(|run| run.stdout).unwrap_or_default();
+        if let Some((project, bridge)) = String::from_utf8_lossy(&text).trim().split_once(' ')
+            && project != own
+        {
+            bridges.push(bridge.to_owned());
+        }
+    }
+    bridges
 }
 
 /// The daemon of the default project and its moto.

@@ -10,6 +10,7 @@
 )]
 
 mod machine;
+mod sip_rule;
 
 use deploy_report::{Report, SubjectOutcome};
 use machine::{Machine, Run};
@@ -30,6 +31,7 @@ fn a_whole_deployment_rehearses_on_this_machine() {
     interrupted_apply_can_be_run_again(&machine);
     let first = first_deploy(&machine);
     second_deploy_changes_nothing(&machine, &first);
+    sip_rule::without_its_rule_nobody_answers(&machine, &first);
     secrets_are_nowhere(&machine, &first);
     a_failing_task_is_named_with_file_and_line(&machine, &first);
     bad_input_gets_one_clear_error(&machine, &first);
