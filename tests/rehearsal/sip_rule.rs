@@ -31,7 +31,7 @@ pub(crate) fn without_its_rule_nobody_answers(machine: &Machine, deployment: &De
         ["--inventory", inventory.to_str().unwrap(), "--limit", "sip", "--timeout", "3s"];
     let run = machine.tool("smoke-test-sip", &arguments);
     assert_eq!(run.code, 4, "{run}");
-    assert!(run.stderr.contains("no answer (timeout)"), "{run}");
+    assert!(run.stdout.contains("no answer (timeout)"), "{run}");
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     // Only SIP was forgotten.
     let http =

@@ -667,21 +667,16 @@ fn faults(cloud: &Cloud, web: &Host<'_>) {
     let add = |kind: &str, more: &[&str]| {
         let args: Vec<&str> =
             ["add", kind, "--host", &web.id].iter().chain(more).copied().collect();
-        cloud.fault(&args);
+        let said = cloud.fault(&args);
+        let number = said.split(' ').nth(1).unwrap_or_else(|| panic!("{said}")).to_owned();
         cloud.until("the fault lasts", Duration::from_secs(10), || {
             let said = if kind == "packet-loss" { "loses 40 %" } else { "has no network" };
             cloud.log().contains(&format!("{} {said}", web.id))
         });
+        number
     };
-    let remove = |times: usize| {
-        let listed = cloud.fault(&["list", "--format", "json"]);
-        let listed: Value =
-            serde_json::from_str(&listed).unwrap_or_else(|e| panic!("{e}: {listed}"));
-        for fault in listed["faults"].as_array().into_iter().flatten() {
-            if fault["spec"]["host"] == web.id.as_str() {
-                cloud.fault(&["remove", &fault["id"].to_string()]);
-            }
-        }
+    let remove = |number: &str, times: usize| {
+        cloud.fault(&["remove", number]);
         cloud.until("the network is back", Duration::from_secs(10), || {
             cloud.log().matches(&format!("{} has its network back", web.id)).count() == times
         });
@@ -704,20 +699,20 @@ fn faults(cloud: &Cloud, web: &Host<'_>) {
             (0..100).filter(|_| socket.send(b"x").is_ok() && socket.recv(&mut [0; 99]).is_ok());
         asked.count()
     };
-    add("packet-loss", &["--percent", "40", "--seed", "7"]);
+    let loss = add("packet-loss", &["--percent", "40", "--seed", "7"]);
     let count = answered();
     // 60 of 100 questions arrive and 60 of 100 answers: 36.
     assert!((25..=47).contains(&count), "{count} answers");
-    remove(1);
+    remove(&loss, 1);
     assert!(answered() >= 98, "all answers but for a slow one");
 
-    add("network-lost", &[]);
+    let lost = add("network-lost", &[]);
     assert_eq!(outside(&udp(&web.public)), "silence");
     assert!(!web.has_metadata(), "nothing is reached");
     cloud.until("its agent is lost", Duration::from_secs(60), || {
         cloud.ping(&web.id) == "ConnectionLost"
     });
-    remove(2);
+    remove(&lost, 2);
     cloud.online(&web.id);
     assert_eq!(outside(&udp(&web.public)), "198.51.100.1");
 }
