@@ -162,7 +162,9 @@ class Session:
         found = ec2.describe_iam_instance_profile_associations(Filters=filters)
         found = found["IamInstanceProfileAssociations"][0]["AssociationId"]
         ec2.disassociate_iam_instance_profile(AssociationId=found)
-        ec2.associate_iam_instance_profile(IamInstanceProfile=profile, InstanceId=one)
+        made = ec2.associate_iam_instance_profile(IamInstanceProfile=profile, InstanceId=one)
+        made = made["IamInstanceProfileAssociation"]["AssociationId"]
+        ec2.replace_iam_instance_profile_association(IamInstanceProfile=profile, AssociationId=made)
 
     def managed(self, ids):
         def online():

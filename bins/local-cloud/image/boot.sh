@@ -11,7 +11,7 @@ if [ "${1:-}" = fill-disk ]; then
     read -r size used available
     missing=$((size * percent / 100 - used))
     [ $missing -le "$available" ] || missing=$available
-    [ $missing -le 0 ] || fallocate -l ${missing}K /var/tmp/rehearsal-fault-disk-full
+    [ "$missing" -le 0 ] || fallocate -l "${missing}K" /var/tmp/rehearsal-fault-disk-full
   }
   echo "rehearsal fault disk-full: the disk is filled to $percent %"
   exit 0
@@ -21,7 +21,8 @@ fi
 if [ -s $faults/never-boots ]; then
   if command -v ip >/dev/null; then ip link set eth0 down; fi
   cat $faults/never-boots
-  # Not even a power button; the trap only spares Docker the wait (37 is SIGRTMIN+3).
+  # Not even a power button; the trap only spares Docker the wait. 37 is SIGRTMIN+3, which this shell has no name for.
+  # shellcheck disable=SC2172
   trap 'exit 0' 37
   while :; do
     sleep 86400 &

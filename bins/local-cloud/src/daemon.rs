@@ -138,7 +138,11 @@ pub async fn serve(
         watched = Arc::clone(&ec2).watch_hosts() => watched.map(|()| Exit::Success),
         status = ended => Err(Error::setup(
             "the emulator ended",
-            format!("{status:?}; its log: {}", place.upstream_log().display()),
+            format!(
+                "{}; its log: {}",
+                status.unwrap_or_else(|error| error.to_string()),
+                place.upstream_log().display()
+            ),
         )),
         exit = ctx.stopped() => {
             // What the engine was asked for it makes, whether or not anybody waits for it; so `down` would miss it.

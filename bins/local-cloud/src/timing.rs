@@ -63,8 +63,6 @@ timing! {
     nat_pending "nat-pending": short 1_000, aws 90_000;
     /// A NAT gateway's `deleting`.
     nat_deleting "nat-deleting": short 2_000, aws 45_000;
-    /// How long a describe call may answer as if a change were not made yet, where eventual consistency is asked for.
-    consistency "consistency": short 2_000, aws 5_000;
     /// From the start of the agent on a host until it is registered.
     agent_registration "agent-registration": short 500, aws 8_000;
     /// An agent that was not heard of for this long is `ConnectionLost`. Longer than `agent-poll`.

@@ -1,4 +1,5 @@
-//! Calls from inside: other parts of the cloud use EC2 as its clients do, with the same checks, faults and hosts.
+//! Calls from inside: other parts of the cloud use EC2 as its clients do, with the same checks and hosts; request faults strike only
+//! what comes through the proxy.
 
 use std::sync::Arc;
 

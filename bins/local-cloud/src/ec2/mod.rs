@@ -1,7 +1,6 @@
 //! EC2 made true: moto answers, containers follow, and what moto cannot know is adjusted in its answers.
 //!
-//! Later work has its place here: security-group enforcement and boot faults ([`crate::network`], [`lifecycle`]),
-//! managed services with real servers ([`crate::pretended`] lists them).
+//! Managed services become real servers later ([`crate::pretended`] lists them).
 
 pub mod answers;
 mod attributes;

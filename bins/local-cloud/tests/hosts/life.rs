@@ -23,7 +23,6 @@ pub(crate) fn scenarios(cloud: &Cloud) {
     });
     cloud.check("a stop is said to be the user's, and the disk outlives it", || {
         cloud.ok(&stop(&id));
-        cloud.refused("IncorrectInstanceState", &change("start-instances", &id));
         cloud.until_state(&id, "stopped");
         let reason = text(&cloud.instance(&id), "/StateReason/Code");
         assert_eq!(reason, "Client.UserInitiatedShutdown");
