@@ -16,8 +16,12 @@ use crate::proxy::{authorization, endpoint, serve};
 /// An emulator that refuses everything, so that nothing is made, and knows of nothing when the cloud itself asks.
 pub(crate) async fn refusing() -> String {
     const ERROR: &str = "<Response><Errors><Error><Code>Double</Code><Message>no</Message></Error></Errors></Response>";
+    const JSON_ERROR: &str = r#"{"__type": "InvalidDocument", "message": "no"}"#;
     serve(Router::new().fallback(|headers: HeaderMap| async move {
         let who = headers.get("authorization").and_then(|value| value.to_str().ok());
+        if headers.contains_key("x-amz-target") {
+            return (StatusCode::BAD_REQUEST, JSON_ERROR);
+        }
         if who.is_some_and(|who| who.contains("Credential=local-cloud/")) {
             return (StatusCode::OK, "<Answer/>");
         }
