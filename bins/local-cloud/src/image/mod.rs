@@ -241,6 +241,7 @@ impl Store {
         };
         let machine = self.0.machine.get_or_try_init(Machine::look).await?;
         let sources = machine.sources(suite);
+        sources.complete(suite)?;
         build::base(suite, &names.base, &sources, &self.0.place.cache, say).await
     }
 

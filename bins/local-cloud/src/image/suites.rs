@@ -115,15 +115,31 @@ impl Machine {
     pub(super) fn sources(&self, suite: &Suite) -> Sources {
         let mut sources = rewrite(&self.targets, &self.codename, suite.release);
         sources.acquire.clone_from(&self.acquire);
-        if let Some(other) = suite.cloud_init_of {
-            let mirror = sources.mirror.as_deref().unwrap_or("http://deb.debian.org/debian");
-            if sources.list.is_empty() {
-                sources.list = format!("deb {mirror} {} main\n", suite.release);
-            }
+        if let (Some(other), Some(mirror)) = (suite.cloud_init_of, &sources.mirror) {
             sources.list.push_str(&format!("deb {mirror} {other} main\n"));
             sources.preferences = format!("Package: *\nPin: release n={other}\nPin-Priority: 50\n");
         }
         sources
+    }
+}
+
+impl Sources {
+    /// Whether an image of the suite can be built from them.
+    ///
+    /// # Errors
+    /// The suite takes a package of another one, and this machine's apt names no mirror of Debian to take it from.
+    pub(super) fn complete(&self, suite: &Suite) -> Result<(), Error> {
+        match suite.cloud_init_of.filter(|_| self.mirror.is_none()) {
+            None => Ok(()),
+            Some(other) => Err(Error::setup(
+                "cannot build the image",
+                format!(
+                    "{other}'s cloud-init is wanted on {}, and this machine's apt names no mirror of Debian; \
+                     choose another suite",
+                    suite.release
+                ),
+            )),
+        }
     }
 }
 
@@ -212,11 +228,19 @@ mod tests {
             Machine { codename: "trixie".into(), targets: TARGETS.into(), acquire: String::new() };
         let suite = Suite::of("trixie-sid").expect("a suite");
         let sources = machine.sources(suite);
+        assert!(sources.complete(suite).is_ok());
         assert!(sources.list.ends_with("deb http://mirror.test/debian/ sid main\n"));
         assert!(sources.preferences.contains("n=sid\nPin-Priority: 50"));
         assert_eq!(suite.packages(), "cloud-init/sid");
         let plain = machine.sources(Suite::of("trixie").expect("a suite"));
         assert!(!plain.list.contains("sid") && plain.preferences.is_empty());
+        // Another distribution: debootstrap has a default of its own, a second suite has none.
+        let foreign =
+            Machine { codename: String::new(), targets: String::new(), acquire: String::new() };
+        let trixie = Suite::of("trixie").expect("a suite");
+        assert!(foreign.sources(trixie).complete(trixie).is_ok());
+        let error = foreign.sources(suite).complete(suite).expect_err("no mirror").to_string();
+        assert!(error.contains("names no mirror of Debian"), "{error}");
     }
 
     #[test]

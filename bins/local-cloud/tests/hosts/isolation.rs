@@ -204,7 +204,7 @@ fn hosts_stay_inside(shared: &Cloud, cloud: &Cloud, host: &str, other: &Cloud, f
     shared.check("a host reaches no host of another cloud by its private address", || {
         let answer = other.instance(foreign);
         let address = answer["PrivateIpAddress"].as_str().expect("an address");
-        let listen = "nohup python3 -m http.server 8099 >/dev/null 2>&1 & sleep 0; \
+        let listen = "nohup python3 -m http.server 8099 >/dev/null 2>&1 & \
                       for i in $(seq 50); do ss -ltn | grep -q :8099 && exit 0; done; exit 1";
         other
             .until("it listens", Duration::from_secs(20), || other.exec(foreign, listen).code == 0);
