@@ -1,13 +1,10 @@
 //! Auto Scaling groups: their instances are hosts, come and go with the capacity, and are replaced.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
 use crate::cloud::Cloud;
 
 const NAME: &str = "asg";
-const PATIENCE: Duration = Duration::from_secs(90);
 
 /// An operation of Auto Scaling for the group.
 fn call(cloud: &Cloud, operation: &str, more: &[&str]) -> Value {
@@ -42,7 +39,7 @@ fn members(cloud: &Cloud) -> Vec<(String, String, String)> {
 
 /// Waits until the group has just so many instances, all in service; gives their ids.
 fn settled(cloud: &Cloud, count: usize) -> Vec<String> {
-    cloud.until(&format!("{count} instances are in service"), PATIENCE, || {
+    cloud.until(&format!("{count} instances are in service"), || {
         let members = members(cloud);
         members.len() == count && members.iter().all(|(_, state, _)| state == "InService")
     });
@@ -76,9 +73,7 @@ pub(crate) fn scenarios(cloud: &Cloud) {
         call(cloud, "set-desired-capacity", &["--desired-capacity", "3"]);
         settled(cloud, 3);
         cloud.ok(&["ec2", "terminate-instances", "--instance-ids", &first[0]]);
-        cloud.until("it is replaced", PATIENCE, || {
-            members(cloud).iter().all(|(id, ..)| *id != first[0])
-        });
+        cloud.until("it is replaced", || members(cloud).iter().all(|(id, ..)| *id != first[0]));
         settled(cloud, 3);
         let causes = causes(cloud);
         assert!(causes.contains("increasing the capacity from 2 to 3"), "{causes}");
@@ -97,7 +92,7 @@ pub(crate) fn scenarios(cloud: &Cloud) {
         let delete = arguments("delete-auto-scaling-group", &[]);
         cloud.refused("ResourceInUse", &delete);
         cloud.ok(&[&delete[..], &["--force-delete"]].concat());
-        cloud.until("the group is gone", PATIENCE, || {
+        cloud.until("the group is gone", || {
             let groups = cloud.ok(&["autoscaling", "describe-auto-scaling-groups"]);
             !groups.to_string().contains("\"AutoScalingGroupName\":\"asg\"")
         });
@@ -179,7 +174,7 @@ fn refresh(cloud: &Cloud) {
         let answer = call(cloud, "describe-instance-refreshes", &[]);
         answer["InstanceRefreshes"][0].clone()
     };
-    cloud.until("the refresh has ended", PATIENCE, || {
+    cloud.until("the refresh has ended", || {
         !["Pending", "InProgress"].iter().any(|going| status()["Status"] == *going)
     });
     let end = status();
@@ -192,7 +187,7 @@ fn refresh(cloud: &Cloud) {
     call(cloud, "start-instance-refresh", &[]);
     call(cloud, "cancel-instance-refresh", &[]);
     call(cloud, "resume-processes", &["--scaling-processes", "InstanceRefresh"]);
-    cloud.until("the second refresh is cancelled", PATIENCE, || status()["Status"] == "Cancelled");
+    cloud.until("the second refresh is cancelled", || status()["Status"] == "Cancelled");
 }
 
 fn single(cloud: &Cloud) {
@@ -200,13 +195,13 @@ fn single(cloud: &Cloud) {
     let one = ["--instance-ids", id.as_str()];
     let decrement = ["--instance-ids", id.as_str(), "--should-decrement-desired-capacity"];
     call(cloud, "enter-standby", &decrement);
-    cloud.until("it is on standby", PATIENCE, || {
+    cloud.until("it is on standby", || {
         members(cloud).iter().any(|(_, state, _)| state == "Standby")
     });
     call(cloud, "exit-standby", &one);
     settled(cloud, 1);
     call(cloud, "detach-instances", &decrement);
-    cloud.until("it has left", PATIENCE, || members(cloud).is_empty());
+    cloud.until("it has left", || members(cloud).is_empty());
     assert_eq!(cloud.state(&id), "running");
     call(cloud, "attach-instances", &one);
     settled(cloud, 1);
@@ -219,17 +214,13 @@ fn single(cloud: &Cloud) {
     cloud.ok(&["autoscaling", "delete-tags", "--tags", &tag]);
     let health = ["autoscaling", "set-instance-health", "--instance-id", &id];
     cloud.ok(&[&health[..], &["--health-status", "Unhealthy"]].concat());
-    cloud.until("it is replaced", PATIENCE, || {
-        members(cloud).iter().all(|(other, ..)| *other != id)
-    });
+    cloud.until("it is replaced", || members(cloud).iter().all(|(other, ..)| *other != id));
     let id = settled(cloud, 1).remove(0);
     let shown = cloud.ok(&["autoscaling", "describe-auto-scaling-instances"]);
     assert!(shown.to_string().contains("\"HEALTHY\""), "{shown}");
     let end = ["autoscaling", "terminate-instance-in-auto-scaling-group", "--instance-id", &id];
     cloud.ok(&[&end[..], &["--no-should-decrement-desired-capacity"]].concat());
-    cloud.until("another one comes", PATIENCE, || {
-        members(cloud).iter().all(|(other, ..)| *other != id)
-    });
+    cloud.until("another one comes", || members(cloud).iter().all(|(other, ..)| *other != id));
     settled(cloud, 1);
 }
 

@@ -3,7 +3,6 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use crate::cloud::{Cloud, Run, variable};
 use crate::traces;
@@ -26,7 +25,7 @@ pub(crate) fn scenarios(shared: &Cloud) {
         };
         match error {
             Err(error) => assert!(error.message.contains("Docker daemon"), "{error:?}"),
-            Ok(_) => cloud.until("the launch fails", Duration::from_secs(60), failed),
+            Ok(_) => cloud.until("the launch fails", failed),
         }
         let run = cloud.local(&["down"]);
         assert_ne!(run.code, 0, "{run}");
@@ -47,7 +46,7 @@ pub(crate) fn scenarios(shared: &Cloud) {
         assert!(
             Command::new("kill").args(["-KILL", &emulator]).status().expect("kill runs").success()
         );
-        cloud.until("the daemon ends", Duration::from_secs(10), || !Path::new(&daemon).exists());
+        cloud.until("the daemon ends", || !Path::new(&daemon).exists());
         let log = cloud.log();
         assert!(log.lines().any(|line| line.contains("the emulator ended")), "{log}");
         let run = cloud.local(&["status"]);

@@ -1,7 +1,5 @@
 //! What hosts boot, and what goes wrong with it: read from the hosts themselves and from what EC2 says of them.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
 use crate::cloud::Cloud;
@@ -13,8 +11,6 @@ const SUITES: [(&str, &str, &str); 4] = [
     ("trixie", "25.1", "degraded done"),
     ("*-cloud-init-sid-*", "26.2", "done"),
 ];
-
-const PATIENCE: Duration = Duration::from_secs(150);
 
 pub(crate) fn scenarios(cloud: &Cloud) {
     for (kind, flags) in [
@@ -68,7 +64,7 @@ pub(crate) fn scenarios(cloud: &Cloud) {
         assert!((595..=605).contains(&ahead), "{ahead} s ahead");
     });
     cloud.check("a full disk is full for root", || {
-        cloud.until("the disk is full", PATIENCE, || {
+        cloud.until("the disk is full", || {
             cloud.exec(&of_suites[1], "! head -c 5000000 /dev/zero >/root/more").code == 0
         });
         let run = cloud.exec(&of_suites[1], "df --output=pcent / | tail -n 1");
@@ -79,7 +75,7 @@ pub(crate) fn scenarios(cloud: &Cloud) {
     });
     cloud.check("a hanging cloud-init runs for ever, beside an agent that is online", || {
         cloud.online(&hanging);
-        cloud.until("it hangs", PATIENCE, || {
+        cloud.until("it hangs", || {
             cloud
                 .exec(&hanging, "pgrep -f 'sleep infinity' && cloud-init status")
                 .stdout
@@ -97,7 +93,7 @@ pub(crate) fn scenarios(cloud: &Cloud) {
     });
     cloud.check("a host that never boots is impaired, and heals at the next boot", || {
         assert!(console(cloud, &never).contains("Gave up waiting for root file system device"));
-        cloud.until("it is impaired", PATIENCE * 2, || status(cloud, &never) == "impaired");
+        cloud.until("it is impaired", || status(cloud, &never) == "impaired");
         cloud.ok(&["ec2", "reboot-instances", "--instance-ids", &never]);
         cloud.online(&never);
     });
@@ -105,7 +101,7 @@ pub(crate) fn scenarios(cloud: &Cloud) {
         let id = &without;
         cloud.fault(&["add", "kernel-panic", "--host", id, "--count", "1", "--delay", "1s"]);
         cloud.ok(&["ec2", "reboot-instances", "--instance-ids", id]);
-        cloud.until("it is impaired", PATIENCE, || status(cloud, id) == "impaired");
+        cloud.until("it is impaired", || status(cloud, id) == "impaired");
         assert_eq!(cloud.state(id), "running");
         assert!(console(cloud, id).contains("Kernel panic - not syncing"));
     });
@@ -114,7 +110,7 @@ pub(crate) fn scenarios(cloud: &Cloud) {
         let before = boot(&disabled);
         cloud.fault(&["add", "host-reboot", "--host", &disabled, "--count", "1", "--delay", "10s"]);
         cloud.ok(&["ec2", "reboot-instances", "--instance-ids", &disabled]);
-        cloud.until("it was rebooted twice", PATIENCE, || {
+        cloud.until("it was rebooted twice", || {
             cloud.log().contains(&format!("{disabled} reboots by itself"))
                 && status(cloud, &disabled) == "ok"
         });
@@ -174,7 +170,7 @@ fn own_image(cloud: &Cloud) {
 
 /// Waits for cloud-init's end and looks how it was.
 fn ends(cloud: &Cloud, id: &str, version: &str, status: &str, errors: usize) {
-    cloud.until(&format!("cloud-init of {id} has ended"), PATIENCE, || result(cloud, id).is_some());
+    cloud.until(&format!("cloud-init of {id} has ended"), || result(cloud, id).is_some());
     let result = result(cloud, id).expect("it was there");
     let source = result.pointer("/v1/datasource").and_then(Value::as_str).unwrap_or_default();
     assert!(source.starts_with("DataSourceEc2"), "{result}");

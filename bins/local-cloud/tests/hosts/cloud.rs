@@ -20,6 +20,8 @@ use crate::traces::{self, Made};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_local-cloud");
 /// How long `until` waits between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long `until` waits at most: much longer than anything takes, on a machine that does more than it can.
+const PATIENCE: Duration = Duration::from_secs(240);
 /// The clouds that this test has started, so that each has a name of its own.
 static STARTED: AtomicU32 = AtomicU32::new(0);
 /// The address ranges that this test has given away: `10.40.0.0/16` and the following.
@@ -102,6 +104,13 @@ impl Cloud {
         cloud.start(flags);
         println!("[{:4} s] {} is up on port {port}", begun.elapsed().as_secs(), cloud.project);
         cloud
+    }
+
+    /// Builds the images of all suites that are missing here.
+    pub(crate) fn build_images(&self) {
+        let run = self.local(&["image", "build", "--all"]);
+        assert_eq!(run.code, 0, "local-cloud image build: {run}");
+        println!("[{:4} s] images are there", self.begun.elapsed().as_secs());
     }
 
     /// Runs `up`; also again, after the daemon was killed.
@@ -320,15 +329,13 @@ impl Cloud {
 
     /// Waits until Systems Manager can reach a host.
     pub(crate) fn online(&self, id: &str) {
-        self.until(&format!("{id} is online"), Duration::from_secs(90), || {
-            self.ping(id) == "Online"
-        });
+        self.until(&format!("{id} is online"), || self.ping(id) == "Online");
     }
 
     /// Waits until the instance is in a state.
     pub(crate) fn until_state(&self, id: &str, state: &str) {
         let what = format!("{id} is {state}");
-        self.until(&what, Duration::from_secs(60), || self.state(id) == state);
+        self.until(&what, || self.state(id) == state);
     }
 
     /// Ends instances and waits until they are terminated.
@@ -344,10 +351,11 @@ impl Cloud {
     }
 
     /// Waits until something is so.
-    pub(crate) fn until(&self, what: &str, limit: Duration, condition: impl Fn() -> bool) {
+    #[track_caller]
+    pub(crate) fn until(&self, what: &str, condition: impl Fn() -> bool) {
         let begun = Instant::now();
         while !condition() {
-            assert!(begun.elapsed() < limit, "waited {limit:?} until {what}");
+            assert!(begun.elapsed() < PATIENCE, "waited {PATIENCE:?} until {what}");
             std::thread::sleep(LOOK_EVERY);
         }
     }

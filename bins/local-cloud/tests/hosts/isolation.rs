@@ -206,8 +206,7 @@ fn hosts_stay_inside(shared: &Cloud, cloud: &Cloud, host: &str, other: &Cloud, f
         let address = answer["PrivateIpAddress"].as_str().expect("an address");
         let listen = "nohup python3 -m http.server 8099 >/dev/null 2>&1 & \
                       for i in $(seq 50); do ss -ltn | grep -q :8099 && exit 0; done; exit 1";
-        other
-            .until("it listens", Duration::from_secs(20), || other.exec(foreign, listen).code == 0);
+        other.until("it listens", || other.exec(foreign, listen).code == 0);
         let itself = format!("timeout 2 bash -c '</dev/tcp/{address}/8099'");
         assert_eq!(other.exec(foreign, &itself).code, 0, "it listens on {address}");
         assert!(!reaches(address, 8099), "{address}");
@@ -229,7 +228,7 @@ fn kill(cloud: &Cloud) {
     let daemon = cloud.daemon().to_string();
     let killed = Command::new("kill").args(["-KILL", &daemon]).status().expect("kill runs");
     assert!(killed.success());
-    cloud.until("the daemon is gone", Duration::from_secs(10), || {
+    cloud.until("the daemon is gone", || {
         !std::path::Path::new("/proc").join(&daemon).join("exe").exists()
     });
 }

@@ -1,7 +1,5 @@
 //! The life of an instance: its states with their reasons, what it keeps and what it loses, and its end in the lists.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
 use crate::cloud::Cloud;
@@ -18,7 +16,7 @@ pub(crate) fn scenarios(cloud: &Cloud) {
     });
     cloud.check("its status checks end well, once it has booted", || {
         cloud.until_state(&id, "running");
-        cloud.until("both checks pass", Duration::from_secs(90), || checks(cloud, &id) == "ok ok");
+        cloud.until("both checks pass", || checks(cloud, &id) == "ok ok");
         cloud.exec(&id, "cloud-init status --wait >/dev/null; touch /root/kept");
     });
     cloud.check("a stop is said to be the user's, and the disk outlives it", || {
@@ -29,7 +27,7 @@ pub(crate) fn scenarios(cloud: &Cloud) {
         cloud.refused("IncorrectInstanceState", &change("reboot-instances", &id));
         cloud.ok(&change("start-instances", &id));
         cloud.until_state(&id, "running");
-        cloud.until("it is up again", Duration::from_secs(90), || checks(cloud, &id) == "ok ok");
+        cloud.until("it is up again", || checks(cloud, &id) == "ok ok");
         let run =
             cloud.exec(&id, "cloud-init status --wait >/dev/null; ls /root; cat /var/lib/runs");
         assert_eq!(run.stdout, "kept\nrun\n", "user data runs at the first boot only: {run}");

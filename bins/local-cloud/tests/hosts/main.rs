@@ -55,6 +55,8 @@ fn the_rehearsal_cloud_is_true() {
     machine_can_boot_hosts();
     let wanted = wanted();
     let cloud = Cloud::up(&[]);
+    // A host whose image is missing waits for it, and nothing here is about that.
+    cloud.build_images();
     let mut failed = Vec::new();
     for group in TOGETHER {
         std::thread::scope(|scope| {
@@ -65,9 +67,7 @@ fn the_rehearsal_cloud_is_true() {
                     (name, thread.spawn_scoped(scope, move || scenarios(cloud)).expect("a thread"))
                 })
                 .collect();
-            failed.extend(
-                running.into_iter().filter_map(|(name, run)| run.join().is_err().then_some(name)),
-            );
+            failed.extend(running.into_iter().filter_map(|(name, run)| reason(name, run.join())));
         });
     }
     for (name, scenarios) in select(ALONE, &wanted) {
@@ -75,17 +75,29 @@ fn the_rehearsal_cloud_is_true() {
             let thread = std::thread::Builder::new().name(name.to_owned());
             thread.spawn_scoped(scope, || scenarios(&cloud)).expect("a thread").join()
         });
-        failed.extend(ended.is_err().then_some(name));
+        failed.extend(reason(name, ended));
     }
     if !answers::judged(wanted.is_empty() && failed.is_empty()) {
-        failed.push("answers");
+        failed.push("answers: see above".to_owned());
     }
     if !failed.is_empty() {
         println!("--- the end of the daemon's log\n{}", end_of(&cloud.log(), 2000));
     }
     let ended = std::panic::catch_unwind(AssertUnwindSafe(|| cloud.finish()));
-    assert!(failed.is_empty(), "failed: {}", failed.join(", "));
+    assert!(failed.is_empty(), "failed:\n  {}", failed.join("\n  "));
     ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+/// Which scenario panicked, and the first line of why.
+fn reason(name: &str, ended: std::thread::Result<()>) -> Option<String> {
+    let panic = ended.err()?;
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or_default();
+    let lines: Vec<&str> = text.lines().take(3).collect();
+    Some(format!("{name}: {}", lines.join(" | ")))
 }
 
 fn select<'a>(all: &'a [Scenarios], wanted: &'a [String]) -> impl Iterator<Item = Scenarios> + 'a {

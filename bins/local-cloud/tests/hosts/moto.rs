@@ -1,7 +1,5 @@
 //! Where the emulator alone would be wrong: with the real one, and a real host that holds what may not be deleted.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
 use crate::cloud::Cloud;
@@ -78,12 +76,11 @@ fn nat_gateways_come_and_go(cloud: &Cloud) {
         let shown = cloud.ok(&["ec2", "describe-nat-gateways", "--nat-gateway-ids", &nat]);
         text(&shown, "/NatGateways/0/State")
     };
-    let within = Duration::from_secs(30);
     let delete_subnet = call("delete-subnet", &["--subnet-id", &subnet]);
     let release = call("release-address", &["--allocation-id", &address]);
     let detach = call("detach-internet-gateway", &at_gateway);
     cloud.check("what a NAT gateway uses stays", || {
-        cloud.until("the NAT gateway is available", within, || state() == "available");
+        cloud.until("the NAT gateway is available", || state() == "available");
         refused("DependencyViolation", &delete_subnet);
         refused("DependencyViolation", &detach);
         refused("DependencyViolation", &call("delete-vpc", &["--vpc-id", &vpc]));
@@ -98,7 +95,7 @@ fn nat_gateways_come_and_go(cloud: &Cloud) {
     });
     cloud.check("a deleted NAT gateway frees it, and stays listed", || {
         ok(&call("delete-nat-gateway", &["--nat-gateway-id", &nat]));
-        cloud.until("the NAT gateway is deleted", within, || state() == "deleted");
+        cloud.until("the NAT gateway is deleted", || state() == "deleted");
         ok(&release);
         ok(&detach);
         ok(&delete_subnet);

@@ -5,7 +5,6 @@
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
@@ -18,8 +17,6 @@ use crate::traces;
 const SHORT: usize = 30;
 /// Hosts that live at the same time.
 const LANES: u64 = 3;
-/// How long a host may take until it is what it was asked to be.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Open files that a daemon may have more than before: connections that are still kept.
 const FILES: usize = 40;
 
@@ -88,7 +85,7 @@ pub(crate) fn scenarios(cloud: &Cloud) {
     });
     cloud.check("nothing of the ended hosts is left while the cloud still runs", || {
         let born = born.into_inner().unwrap_or_else(PoisonError::into_inner);
-        cloud.until("no container of them is left", PATIENCE, || {
+        cloud.until("no container of them is left", || {
             cloud.containers().iter().all(|id| !born.contains(id))
         });
         let routes = traces::output("ip", &["route"]);
@@ -202,9 +199,8 @@ impl<'a> Life<'a> {
     /// Waits until the API says what must be, and looks whether the engine agrees.
     fn settle(&self) {
         let what = format!("{self} is {}", self.expected);
-        self.cloud.until(&what, PATIENCE, || {
-            self.cloud.state(&self.id) == self.expected && self.engine_agrees()
-        });
+        self.cloud
+            .until(&what, || self.cloud.state(&self.id) == self.expected && self.engine_agrees());
     }
 
     fn engine_agrees(&self) -> bool {

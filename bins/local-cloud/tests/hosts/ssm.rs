@@ -1,13 +1,8 @@
 //! Systems Manager on real hosts: who registers, where output goes, and the ends that a command can come to.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use crate::cloud::Cloud;
-
-/// Nothing here takes longer, on a busy machine either.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) fn scenarios(cloud: &Cloud) {
     cloud.fault(&[
@@ -42,10 +37,10 @@ pub(crate) fn scenarios(cloud: &Cloud) {
 
     let lost = cloud.check("an agent is cut off in the middle of a command", || {
         let running = send(cloud, &[&cut], &["echo begun; sleep 3; echo done"], &json!({}));
-        cloud.until("its connection is lost", PATIENCE, || cloud.ping(&cut) == "ConnectionLost");
+        cloud.until("its connection is lost", || cloud.ping(&cut) == "ConnectionLost");
         assert_eq!(details(cloud, &running, &cut), "InProgress");
         let waiting = send(cloud, &[&cut], &["echo later"], &json!({}));
-        cloud.until("it is delayed", PATIENCE, || details(cloud, &waiting, &cut) == "Delayed");
+        cloud.until("it is delayed", || details(cloud, &waiting, &cut) == "Delayed");
         (running, waiting)
     });
     cloud.check("output goes to S3 and, live, to CloudWatch Logs", || output(cloud, &host));
@@ -131,9 +126,7 @@ fn details(cloud: &Cloud, command: &str, host: &str) -> String {
 /// The invocation of a command of one step, when it has ended.
 fn ended(cloud: &Cloud, command: &str, host: &str) -> Value {
     let open = ["", "Pending", "Delayed", "InProgress", "Cancelling"];
-    cloud.until("the command ended", PATIENCE, || {
-        !open.contains(&details(cloud, command, host).as_str())
-    });
+    cloud.until("the command ended", || !open.contains(&details(cloud, command, host).as_str()));
     let args = ["ssm", "get-command-invocation", "--command-id", command, "--instance-id", host];
     cloud.ok(&args)
 }
@@ -167,7 +160,7 @@ fn output(cloud: &Cloud, host: &str) {
         let events = events.and_then(|events| events.as_array().cloned()).unwrap_or_default();
         events.iter().filter_map(|event| event["message"].as_str()).collect::<String>()
     };
-    cloud.until("the first line is in the log while it runs", PATIENCE, || logged() == "first\n");
+    cloud.until("the first line is in the log while it runs", || logged() == "first\n");
     assert_eq!(details(cloud, &id, host), "InProgress");
     assert_eq!(cloud.exec(host, "touch /tmp/go").code, 0);
     let done = ended(cloud, &id, host);
@@ -213,7 +206,7 @@ fn steps(cloud: &Cloud, host: &str) {
     let bad = request("BAD").to_string();
     cloud.refused("InvalidParameters", &["ssm", "send-command", "--cli-input-json", &bad]);
     let id = command(cloud, &request("hello"));
-    cloud.until("it failed", PATIENCE, || details(cloud, &id, host) == "Failed");
+    cloud.until("it failed", || details(cloud, &id, host) == "Failed");
     let plugins = invocation(cloud, &id, host)["CommandPlugins"].clone();
     let told: Vec<_> = plugins
         .as_array()
@@ -251,11 +244,11 @@ fn ends(cloud: &Cloud, host: &str) {
     assert_eq!(ended(cloud, &platform, host)["StatusDetails"], "InvalidPlatform");
     let unknown = ended(cloud, &unknown, "i-0123456789abcdef0");
     assert_eq!(unknown["StatusDetails"], "Undeliverable");
-    cloud.until("it settled", PATIENCE, || {
+    cloud.until("it settled", || {
         let listed = cloud.ok(&["ssm", "list-commands", "--command-id", &nobody]);
         listed["Commands"][0]["StatusDetails"] == "NoInstancesInTag"
     });
-    cloud.until("it runs", PATIENCE, || details(cloud, &cancelled, host) == "InProgress");
+    cloud.until("it runs", || details(cloud, &cancelled, host) == "InProgress");
     cloud.ok(&["ssm", "cancel-command", "--command-id", &cancelled]);
     assert_eq!(ended(cloud, &cancelled, host)["StatusDetails"], "Cancelled");
     let slow = ended(cloud, &slow, host);
