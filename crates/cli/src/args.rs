@@ -1,5 +1,6 @@
 //! The flags every tool has, and the parsing that all tools share.
 
+use crate::manual;
 use clap::{CommandFactory, FromArgMatches};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -48,9 +49,13 @@ pub struct CommonArgs {
 }
 
 /// Parses the command line. Every long flag `--some-flag` of a tool `some-tool` also reads `SOME_TOOL_SOME_FLAG`.
+/// Every tool also has `--completions` and `--man-page`, which print and end.
+///
 /// Ends the process with status 2 on bad usage, as clap does.
 pub fn parse<A: CommandFactory + FromArgMatches>() -> A {
-    let matches = with_env_mirrors(A::command()).get_matches();
+    let command = manual::with_flags(with_env_mirrors(A::command()));
+    manual::print_if_asked(&command);
+    let matches = command.get_matches();
     A::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut A::command()).exit())
 }
 

@@ -7,6 +7,7 @@ mod args;
 mod context;
 mod exit;
 mod hosts;
+mod manual;
 mod progress;
 mod signal;
 

@@ -1,6 +1,10 @@
 //! Runs a tool's real binary in a clean environment and returns all that it left: status, stdout, stderr, step outputs
 //! and step summary. A dev-dependency only.
 
+mod manual;
+
+pub use manual::{manual_can_be_read, readme_shows_help};
+
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;

@@ -464,3 +464,10 @@ async fn a_type_counts_whatever_it_is_called_beside_its_tags() {
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     assert_eq!(bench.double.changes(), [format!("ReleaseAddress {}", id("eipalloc", 1))]);
 }
+
+#[test]
+fn it_documents_itself() {
+    let program = env!("CARGO_BIN_EXE_cleanup-orphans");
+    deploy_testkit::manual_can_be_read(program);
+    deploy_testkit::readme_shows_help(program, concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+}

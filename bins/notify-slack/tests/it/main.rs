@@ -441,3 +441,10 @@ fn its_own_report_follows_the_contract() {
     assert_eq!(report["subjects"][0]["outcome"], "skipped");
     assert!(report["subjects"][0]["data"]["payload"]["blocks"].is_array());
 }
+
+#[test]
+fn it_documents_itself() {
+    let program = env!("CARGO_BIN_EXE_notify-slack");
+    deploy_testkit::manual_can_be_read(program);
+    deploy_testkit::readme_shows_help(program, concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+}

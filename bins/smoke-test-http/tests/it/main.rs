@@ -315,3 +315,10 @@ fn bad_input_is_one_clear_error_before_any_request() {
         "no host in `inventory.json` matches `a:!a`",
     );
 }
+
+#[test]
+fn it_documents_itself() {
+    let program = env!("CARGO_BIN_EXE_smoke-test-http");
+    deploy_testkit::manual_can_be_read(program);
+    deploy_testkit::readme_shows_help(program, concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+}

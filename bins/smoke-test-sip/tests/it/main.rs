@@ -538,3 +538,10 @@ impl Drop for Running {
         let _ = self.child.wait();
     }
 }
+
+#[test]
+fn it_documents_itself() {
+    let program = env!("CARGO_BIN_EXE_smoke-test-sip");
+    deploy_testkit::manual_can_be_read(program);
+    deploy_testkit::readme_shows_help(program, concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+}

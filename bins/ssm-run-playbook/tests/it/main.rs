@@ -90,3 +90,10 @@ fn ended(outcome: &Outcome, code: i32, said: &[&str]) {
         assert!(text.contains(words), "`{words}` is missing in:\n{text}");
     }
 }
+
+#[test]
+fn it_documents_itself() {
+    let program = env!("CARGO_BIN_EXE_ssm-run-playbook");
+    deploy_testkit::manual_can_be_read(program);
+    deploy_testkit::readme_shows_help(program, concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+}
