@@ -27,6 +27,10 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Policy::Warn)]
     pub degraded: Policy,
 
+    /// What a host means that is degraded by notices of deprecation and nothing else; by default as `--degraded`.
+    #[arg(long, value_enum)]
+    pub deprecated: Option<Policy>,
+
     /// What a host means on which cloud-init is switched off, so that its user data never ran.
     #[arg(long, value_enum, default_value_t = Policy::Fail)]
     pub disabled: Policy,

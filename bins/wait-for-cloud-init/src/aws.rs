@@ -1,6 +1,7 @@
 //! The calls to EC2 and Systems Manager, in batches as large as the services take.
 
 use crate::host::{Agent, Checks, Instance};
+use crate::quote;
 use aws_sdk_ec2::types::{Filter, InstanceStatus, SummaryStatus};
 use aws_sdk_ssm::types::{CommandInvocation, InstanceInformationStringFilter, PingStatus};
 use deploy_aws::{Error, SdkConfig};
@@ -14,6 +15,9 @@ const EC2_IDS: usize = 100;
 pub(crate) const SSM_IDS: usize = 50;
 /// The agent has to fetch the probe within this time; 30 s is the least that Systems Manager takes.
 const DELIVERY: Duration = Duration::from_secs(30);
+
+/// So many last lines of a console are kept.
+const CONSOLE_LINES: usize = 12;
 
 /// How a probe stands on one host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +124,25 @@ impl Aws {
             }
         }
         Ok(found)
+    }
+
+    /// The last lines of an instance's console. Only instances on Nitro have the newest at once; the others what EC2
+    /// kept of the last boot or shutdown.
+    pub(crate) async fn console(&self, id: &str) -> Result<Vec<String>, Error> {
+        let ask = |latest: bool| {
+            self.count();
+            self.ec2.get_console_output().instance_id(id).set_latest(latest.then_some(true)).send()
+        };
+        let named = |error| Error::from_sdk("ec2:GetConsoleOutput", error);
+        let answer = match ask(true).await.map_err(named) {
+            Err(Error::Refused { .. }) => ask(false).await.map_err(named)?,
+            answer => answer?,
+        };
+        let bytes = answer
+            .output()
+            .and_then(|text| aws_smithy_types::base64::decode(text).ok())
+            .unwrap_or_default();
+        Ok(quote::last_lines(&String::from_utf8_lossy(&bytes), CONSOLE_LINES))
     }
 
     /// The agents that Systems Manager knows.
@@ -260,6 +283,10 @@ fn facts(instance: &aws_sdk_ec2::types::Instance) -> Instance {
             .and_then(|profile| profile.arn())
             .map(|arn| arn.rsplit('/').next().unwrap_or(arn).to_owned()),
         subnet: instance.subnet_id().map(str::to_owned),
+        zone: instance
+            .placement()
+            .and_then(|placement| placement.availability_zone())
+            .map(str::to_owned),
     }
 }
 

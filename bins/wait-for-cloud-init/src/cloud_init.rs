@@ -4,11 +4,13 @@
 //! (`doc/status.txt` and `cloudinit/cmd/status.py` of the tags 20.4 to 26.2).
 
 use crate::probe::Reading;
+use crate::quote;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-/// Text of a host in a message is cut here: user data may fail with a whole script in its error.
-const QUOTED: usize = 300;
+/// Smaller times are seconds since boot, as newer versions write them (25.1 and 26.2 do, 22.4 does not); 2001 by the
+/// other reckoning.
+const SINCE_BOOT: f64 = 1e9;
 
 /// How far cloud-init is.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,8 +24,13 @@ pub enum CloudInit {
     },
     /// Finished without a complaint.
     Done,
-    /// Finished; it recovered from these.
-    Degraded(Vec<String>),
+    /// Finished, and recovered from errors.
+    Degraded {
+        /// What it recovered from.
+        recovered: Vec<String>,
+        /// Whether these are notices of deprecation and nothing else.
+        only_deprecated: bool,
+    },
     /// Finished or given up, with errors.
     Failed(Vec<String>),
     /// Switched off, and by what.
@@ -41,6 +48,8 @@ pub struct StageTimes {
     pub start: Option<f64>,
     /// When it ended.
     pub finished: Option<f64>,
+    /// Whether it had errors.
+    pub has_errors: bool,
 }
 
 /// What the host's answer says.
@@ -57,23 +66,25 @@ pub fn assess(reading: &Reading) -> CloudInit {
     for (name, stage) in &stages {
         add(strings(stage.get("errors"))
             .into_iter()
-            .map(|error| format!("{name}: {}", quoted(&error)))
+            .map(|error| format!("{name}: {}", quote::message(&error)))
             .collect());
     }
     if let Some(result) = &reading.result {
         // The same errors again, without their stage; kept for files of versions that list them only here.
         if errors.is_empty() {
             errors =
-                strings(result["v1"].get("errors")).iter().map(|error| quoted(error)).collect();
+                strings(result["v1"].get("errors")).iter().map(|error| quote::message(error)).collect();
         }
         if errors.is_empty() && says(reading, "status: error") {
-            errors = vec![quoted(&detail(reading))];
+            errors = vec![quote::message(&detail(reading))];
         }
-        let recovered: Vec<String> =
+        let found: Vec<(&str, String)> =
             stages.iter().flat_map(|(name, stage)| recoverable(name, stage)).collect();
+        let only_deprecated = found.iter().all(|(level, _)| *level == "DEPRECATED");
+        let recovered: Vec<String> = found.into_iter().map(|(_, words)| words).collect();
         return match (errors.is_empty(), recovered.is_empty()) {
             (false, _) => CloudInit::Failed(errors),
-            (true, false) => CloudInit::Degraded(recovered),
+            (true, false) => CloudInit::Degraded { recovered, only_deprecated },
             (true, true) => CloudInit::Done,
         };
     }
@@ -81,7 +92,7 @@ pub fn assess(reading: &Reading) -> CloudInit {
         return CloudInit::Absent;
     }
     if reading.marked_disabled || says(reading, "status: disabled") {
-        return CloudInit::Disabled(quoted(&disabled_by(reading)));
+        return CloudInit::Disabled(quote::message(&disabled_by(reading)));
     }
     if reading.final_unit == "failed" {
         errors.push("cloud-final.service failed before it could write a result".to_owned());
@@ -93,13 +104,17 @@ pub fn assess(reading: &Reading) -> CloudInit {
 
 /// When each stage began and ended, in the order of their beginning.
 pub fn timeline(reading: &Reading) -> Vec<StageTimes> {
-    let time = |stage: &Map<String, Value>, key: &str| stage.get(key).and_then(Value::as_f64);
+    let time = |stage: &Map<String, Value>, key: &str| {
+        let time = stage.get(key).and_then(Value::as_f64)?;
+        if time >= SINCE_BOOT { Some(time) } else { reading.booted_at.map(|boot| boot + time) }
+    };
     members(reading)
         .into_iter()
         .map(|(name, stage)| StageTimes {
             name: name.to_owned(),
             start: time(stage, "start"),
             finished: time(stage, "finished"),
+            has_errors: !strings(stage.get("errors")).is_empty(),
         })
         .filter(|stage| stage.start.is_some())
         .collect()
@@ -111,7 +126,7 @@ pub fn datasource(reading: &Reading) -> Option<String> {
         .into_iter()
         .flatten()
         .find_map(|file| file["v1"]["datasource"].as_str())
-        .map(|name| quoted(name.split_whitespace().next().unwrap_or(name)))
+        .map(|name| quote::message(name.split_whitespace().next().unwrap_or(name)))
 }
 
 /// For the report: version, datasource, stages.
@@ -153,16 +168,16 @@ fn strings(value: Option<&Value>) -> Vec<String> {
     value.and_then(Value::as_array).into_iter().flatten().map(text).collect()
 }
 
-/// A map level → messages since 23.4; earlier versions have none.
-fn recoverable(name: &str, stage: &Map<String, Value>) -> Vec<String> {
+/// Levels with their messages. A map level → messages since 23.4; earlier versions have none.
+fn recoverable<'a>(name: &str, stage: &'a Map<String, Value>) -> Vec<(&'a str, String)> {
     let levels: BTreeMap<&String, &Value> =
         stage.get("recoverable_errors").and_then(Value::as_object).into_iter().flatten().collect();
     levels
         .into_iter()
         .flat_map(|(level, messages)| {
-            strings(Some(messages))
-                .into_iter()
-                .map(move |text| format!("{name}: {level}: {}", quoted(&text)))
+            strings(Some(messages)).into_iter().map(move |text| {
+                (level.as_str(), format!("{name}: {level}: {}", quote::message(&text)))
+            })
         })
         .collect()
 }
@@ -190,14 +205,6 @@ fn disabled_by(reading: &Reading) -> String {
         None if says(reading, "status: disabled") => detail(reading),
         None => "its generator".to_owned(),
     }
-}
-
-fn quoted(text: &str) -> String {
-    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if clean.chars().count() <= QUOTED {
-        return clean;
-    }
-    format!("{}…", clean.chars().take(QUOTED).collect::<String>())
 }
 
 #[cfg(test)]
@@ -293,11 +300,20 @@ mod tests {
         let degraded = reading(Value::Null, last.clone(), empty_result());
         assert_eq!(
             assess(&degraded),
-            CloudInit::Degraded(vec![
-                "modules-final: DEPRECATED: old key".into(),
-                "modules-final: WARNING: no hosts file".into()
-            ])
+            CloudInit::Degraded {
+                recovered: vec![
+                    "modules-final: DEPRECATED: old key".into(),
+                    "modules-final: WARNING: no hosts file".into()
+                ],
+                only_deprecated: false
+            }
         );
+        let mut old = stage(13.5, json!(14.0), json!([]));
+        old["recoverable_errors"] = json!({"DEPRECATED": ["old key"]});
+        assert!(matches!(
+            assess(&reading(Value::Null, old, empty_result())),
+            CloudInit::Degraded { only_deprecated: true, .. }
+        ));
         last["errors"] = json!(["boom"]);
         assert!(matches!(
             assess(&reading(Value::Null, last, empty_result())),
@@ -360,20 +376,22 @@ mod tests {
             empty_result(),
         );
         let CloudInit::Failed(errors) = assess(&failed) else { panic!("not failed") };
-        assert_eq!(errors[0].chars().count(), "modules-final: ".len() + QUOTED + 1);
+        assert_eq!(errors[0].chars().count(), "modules-final: ".len() + 300 + 1);
         assert_eq!(errors[1], "modules-final: a [31m b");
     }
 
     #[test]
     fn the_report_has_the_stages_in_order() {
         let done = reading(Value::Null, stage(13.5, json!(14.25), json!([])), empty_result());
+        assert_eq!(timeline(&done), [], "times since a boot that nobody knows");
+        let done = Reading { booted_at: Some(1_700_000_000.0), ..done };
         let data = data(&done);
         assert_eq!(data["version"], "22.4.2");
         assert_eq!(data["datasource"], "DataSourceEc2");
         assert_eq!(data["stages"][0]["name"], "init-local");
         assert_eq!(
             data["stages"][3],
-            json!({"name": "modules-final", "start": "1970-01-01T00:00:13.5Z", "finished": "1970-01-01T00:00:14.25Z"})
+            json!({"name": "modules-final", "start": "2023-11-14T22:13:33.5Z", "finished": "2023-11-14T22:13:34.25Z"})
         );
     }
 }

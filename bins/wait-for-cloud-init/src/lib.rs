@@ -1,7 +1,7 @@
 //! Waits until cloud-init has finished on every host of an inventory.
 //!
-//! [`host`] and [`cloud_init`] judge what was seen and know no clock and no network; `wait` makes the calls in rounds;
-//! [`probe`] is the question that is asked on a host. One deadline holds for all of it.
+//! [`host`] and [`cloud_init`] judge what was seen and know no clock and no network, [`verdict`] has their words; `wait`
+//! makes the calls in rounds; [`probe`] is the question that is asked on a host. One deadline holds for all of it.
 
 mod args;
 mod aws;
@@ -9,8 +9,12 @@ pub mod cloud_init;
 mod error;
 pub mod host;
 pub mod probe;
+mod quote;
 mod report;
+mod standing;
+mod summary;
 mod targets;
+pub mod verdict;
 mod wait;
 
 pub use args::{Args, Policy, StatusChecks};
@@ -18,6 +22,7 @@ pub use error::Error;
 
 use aws::Aws;
 use deploy_cli::{Context, Done, Exit, human};
+use jiff::Timestamp;
 use std::time::Instant;
 use targets::Targets;
 use wait::Wait;
@@ -67,11 +72,12 @@ pub async fn run(args: &Args, ctx: &Context) -> Result<Done, Error> {
     let failed: Vec<&str> = hosts
         .iter()
         .filter(|host| {
-            host.finding.as_ref().is_none_or(|finding| report::fails(finding.verdict, args))
+            host.finding.as_ref().is_none_or(|finding| report::fails(finding, args))
         })
         .map(|host| host.name.as_str())
         .collect();
     done.outputs.push(("hosts".to_owned(), hosts.len().to_string()));
     done.outputs.push(("failed".to_owned(), failed.join(",")));
+    done.summary = summary::boots(&hosts, Timestamp::now());
     Ok(done)
 }

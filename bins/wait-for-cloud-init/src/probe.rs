@@ -39,6 +39,7 @@ printf 'probe=1\n'
 printf 'binary=%s\n' "$binary"
 printf 'version=%s\n' "$([ -n "$binary" ] && "$binary" --version 2>&1 | head -c 80)"
 printf 'boot=%s\n' "$(cat /proc/sys/kernel/random/boot_id)"
+printf 'clock=%s %s\n' "$(date +%s.%N)" "$(cut -d ' ' -f 1 /proc/uptime)"
 printf 'final=%s\n' "$(final)"
 [ -e $dir/disabled ] && printf 'marker=disabled\n'
 printf 'result=%s\n' "$(flat $dir/result.json)"
@@ -57,6 +58,8 @@ pub struct Reading {
     pub version: String,
     /// The kernel's ID of this boot.
     pub boot: String,
+    /// When the host booted, by its own clock, seconds since the epoch.
+    pub booted_at: Option<f64>,
     /// What systemd says of `cloud-final.service`.
     pub final_unit: String,
     /// Whether cloud-init's generator left its mark that it is off.
@@ -81,6 +84,7 @@ pub fn parse(output: &str) -> Option<Reading> {
             "binary" => value.clone_into(&mut reading.binary),
             "version" => value.clone_into(&mut reading.version),
             "boot" => value.clone_into(&mut reading.boot),
+            "clock" => reading.booted_at = booted_at(value),
             "final" => value.clone_into(&mut reading.final_unit),
             "marker" => reading.marked_disabled = value == "disabled",
             "result" => reading.result = serde_json::from_str(value).ok(),
@@ -99,16 +103,23 @@ pub fn parse(output: &str) -> Option<Reading> {
     (begun && ended).then_some(reading)
 }
 
+/// From the time and the time since boot.
+fn booted_at(clock: &str) -> Option<f64> {
+    let (now, uptime) = clock.split_once(' ')?;
+    Some(now.parse::<f64>().ok()? - uptime.parse::<f64>().ok()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn an_answer_is_whole_or_nothing() {
-        let text = "probe=1\nbinary=/usr/bin/cloud-init\nversion=/usr/bin/cloud-init 22.4.2\nboot=b\nfinal=active\n\
+        let text = "probe=1\nbinary=/usr/bin/cloud-init\nversion=/usr/bin/cloud-init 22.4.2\nboot=b\nclock=1700000100.5 100.25\nfinal=active\n\
                     result={ \"v1\": {} }\nstatus={ \"v1\": { \"a\": \"x=y\" } }\nlong=status: done|detail:|DataSourceEc2|\nend=1\n";
         let reading = parse(text).unwrap();
         assert_eq!(reading.version, "/usr/bin/cloud-init 22.4.2");
+        assert_eq!(reading.booted_at, Some(1_700_000_000.25));
         assert_eq!(reading.status.unwrap()["v1"]["a"], "x=y");
         assert_eq!(reading.long, ["status: done", "detail:", "DataSourceEc2"]);
         for end in 0..text.len() - 6 {

@@ -1,26 +1,28 @@
 //! From findings to the report, the exit status and one line.
 
 use crate::cloud_init;
-use crate::host::{HostWait, Verdict};
+use crate::host::{Console, HostWait};
+use crate::verdict::{Finding, Verdict};
 use crate::{Args, Policy};
 use deploy_cli::Exit;
 use deploy_report::{Subject, SubjectOutcome};
 use serde_json::json;
 use std::time::Duration;
 
-/// Whether a host with this verdict fails the wait.
-pub(crate) fn fails(verdict: Verdict, args: &Args) -> bool {
-    outcome(verdict, args) == SubjectOutcome::Failed
+/// Whether a host with this finding fails the wait.
+pub(crate) fn fails(finding: &Finding, args: &Args) -> bool {
+    outcome(finding, args) == SubjectOutcome::Failed
 }
 
-fn outcome(verdict: Verdict, args: &Args) -> SubjectOutcome {
+fn outcome(finding: &Finding, args: &Args) -> SubjectOutcome {
     let by = |policy| match policy {
         Policy::Accept => SubjectOutcome::Success,
         Policy::Warn => SubjectOutcome::Warned,
         Policy::Fail => SubjectOutcome::Failed,
     };
-    match verdict {
+    match finding.verdict {
         Verdict::Ready => SubjectOutcome::Success,
+        Verdict::Degraded if finding.only_deprecated => by(args.deprecated.unwrap_or(args.degraded)),
         Verdict::Degraded => by(args.degraded),
         Verdict::Disabled => by(args.disabled),
         Verdict::Absent => by(args.absent),
@@ -35,12 +37,12 @@ fn outcome(verdict: Verdict, args: &Args) -> SubjectOutcome {
 
 /// The exit status of a wait that ended by itself: a host that is bad outweighs one that is late.
 pub(crate) fn exit(hosts: &[HostWait], args: &Args) -> Exit {
-    let verdicts =
-        || hosts.iter().filter_map(|host| host.finding.as_ref()).map(|finding| finding.verdict);
-    let late = |verdict| matches!(verdict, Verdict::NeverOnline | Verdict::TimedOut);
-    if verdicts().any(|verdict| fails(verdict, args) && !late(verdict)) {
+    let findings = || hosts.iter().filter_map(|host| host.finding.as_ref());
+    let late =
+        |finding: &Finding| matches!(finding.verdict, Verdict::NeverOnline | Verdict::TimedOut);
+    if findings().any(|finding| fails(finding, args) && !late(finding)) {
         Exit::Verdict
-    } else if verdicts().any(late) {
+    } else if findings().any(late) {
         Exit::Timeout
     } else {
         Exit::Success
@@ -102,7 +104,7 @@ pub(crate) fn subject(host: &HostWait, args: &Args, waited: Duration) -> Subject
     let next = if finding.next.is_empty() { String::new() } else { format!(" ({})", finding.next) };
     let detail = format!("{verdict}: {}{next}", finding.cause);
     let instance = host.instance.as_ref();
-    Subject::new("host", &host.name, outcome(finding.verdict, args), detail)
+    Subject::new("host", &host.name, outcome(finding, args), detail)
         .elapsed(host.decided_after.unwrap_or(waited))
         .data(json!({
             "instance_id": host.id,
@@ -112,7 +114,12 @@ pub(crate) fn subject(host: &HostWait, args: &Args, waited: Duration) -> Subject
             "next": finding.next,
             "timeline": {
                 "launched_at": instance.and_then(|instance| instance.launched_at),
+                "running_at": host.began_running_at,
                 "agent_online_at": host.online_at,
+            },
+            "console": match &host.console {
+                Console::Tail(lines) => lines.clone(),
+                Console::Unread | Console::Unreadable(_) => Vec::new(),
             },
             "cloud_init": host.reading.as_ref().map(cloud_init::data),
         }))

@@ -1,11 +1,12 @@
 //! The waiting: rounds of batched calls until every host is judged, one has failed for good, or the deadline passes.
 
 use crate::aws::{Aws, Invocation, InvocationState, SSM_IDS};
-use crate::host::{Agent, Checks, HostWait};
+use crate::host::{Agent, Checks, Console, HostWait};
 use crate::probe::{self, WINDOW};
 use crate::report;
 use crate::{Args, Error, StatusChecks};
 use deploy_cli::Context;
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,8 +20,13 @@ const LONGEST: Duration = Duration::from_secs(5);
 const RECHECK: Duration = LONGEST;
 /// The first window on a host, so that its stage is known soon.
 const FIRST_WINDOW: Duration = Duration::from_secs(2);
-/// GitHub kills a cancelled step after 7.5 s.
-const CANCELLING: Duration = Duration::from_secs(2);
+/// Probes that are out are cancelled within this time: the deadline is overrun by less than 1 s, a signal answered
+/// within 2 s (GitHub kills a cancelled step after 7.5 s).
+const CANCELLING: Duration = Duration::from_millis(700);
+/// So long before the deadline the consoles of silent hosts are read, to say why.
+const EXPLAINING: Duration = Duration::from_secs(4);
+/// The consoles of so many hosts are read; more of them rarely have more than one cause.
+const CONSOLES: usize = 8;
 
 /// One probe that some hosts have not answered yet.
 #[derive(Debug)]
@@ -47,6 +53,8 @@ pub(crate) struct Wait<'a> {
     /// Whether AWS has answered at all.
     heard: bool,
     failed_at: Option<Instant>,
+    /// When the consoles of silent hosts are read; `None` when they were.
+    explain_at: Option<Instant>,
 }
 
 impl<'a> Wait<'a> {
@@ -60,6 +68,7 @@ impl<'a> Wait<'a> {
         let start = Instant::now();
         let deadline = start + args.timeout;
         let (probes, heard, failed_at) = (Vec::new(), false, None);
+        let explain_at = Some(deadline - EXPLAINING.min(args.timeout / 3));
         Self {
             args,
             ctx,
@@ -72,6 +81,7 @@ impl<'a> Wait<'a> {
             rechecked: start,
             heard,
             failed_at,
+            explain_at,
         }
     }
 
@@ -110,6 +120,12 @@ impl<'a> Wait<'a> {
                 before.iter().ne(self.hosts.iter().map(HostWait::words).collect::<Vec<_>>().iter());
             pause = if changed { SHORTEST } else { pause.mul_f64(1.5).min(LONGEST) };
             self.ctx.progress().heartbeat(|| report::standing(&self.hosts));
+            if self.explain_at.is_some_and(|at| Instant::now() >= at) {
+                self.explain_at = None;
+                // What takes longer than the deadline is not said.
+                let _ = timeout_at(self.deadline, self.read_consoles()).await;
+            }
+            let until = self.explain_at.map_or(until, |at| at.min(until));
             sleep_until((Instant::now() + pause).min(until)).await;
         }
     }
@@ -133,22 +149,41 @@ impl<'a> Wait<'a> {
     /// Stops the probes that are still out. What cannot be cancelled ends by itself and changes nothing on the host.
     pub(crate) async fn cancel_probes(&mut self) {
         let probes = std::mem::take(&mut self.probes);
-        let cancelling = async {
-            for probe in &probes {
-                if let Err(error) = self.aws.cancel(&probe.command).await {
-                    self.ctx.progress().warn(&format!(
-                        "the probe {} could not be cancelled; it ends by itself: {error}",
-                        probe.command
-                    ));
-                }
+        let cancelling = join_all(probes.iter().map(async |probe| {
+            if let Err(error) = self.aws.cancel(&probe.command).await {
+                self.ctx.progress().warn(&format!(
+                    "the probe {} could not be cancelled; it ends by itself: {error}",
+                    probe.command
+                ));
             }
-        };
+        }));
         if timeout(CANCELLING, cancelling).await.is_err() {
             let commands: Vec<&str> = probes.iter().map(|probe| probe.command.as_str()).collect();
             self.ctx.progress().warn(&format!(
                 "not cancelled in time, they end by themselves: {}",
                 commands.join(", ")
             ));
+        }
+    }
+
+    /// Reads the consoles of hosts whose agent is not there: nothing else can be seen of them. A refusal is no error of
+    /// the wait, but is named in their findings.
+    async fn read_consoles(&mut self) {
+        let ids: Vec<String> = self
+            .hosts
+            .iter()
+            .filter(|host| host.is_silent())
+            .map(|host| host.id.clone())
+            .take(CONSOLES)
+            .collect();
+        let consoles = join_all(ids.iter().map(|id| self.aws.console(id))).await;
+        for (id, console) in ids.iter().zip(consoles) {
+            if let Some(host) = self.host(id) {
+                host.console = match console {
+                    Ok(lines) => Console::Tail(lines),
+                    Err(error) => Console::Unreadable(error.to_string()),
+                };
+            }
         }
     }
 
@@ -172,7 +207,7 @@ impl<'a> Wait<'a> {
             let failed = host
                 .finding
                 .as_ref()
-                .is_some_and(|finding| report::fails(finding.verdict, self.args));
+                .is_some_and(|finding| report::fails(finding, self.args));
             if failed && self.failed_at.is_none() {
                 self.failed_at = Some(Instant::now());
             }
@@ -221,9 +256,10 @@ impl<'a> Wait<'a> {
 
     async fn describe(&mut self, ids: Vec<String>) -> Result<(), Error> {
         if !ids.is_empty() {
+            let now = Timestamp::now();
             for (id, instance) in self.aws.instances(&ids).await? {
                 if let Some(host) = self.host(&id) {
-                    host.instance = Some(instance);
+                    host.saw_instance(instance, now);
                 }
             }
         }
