@@ -69,19 +69,34 @@ pub fn assess(reading: &Reading) -> CloudInit {
             .map(|error| format!("{name}: {}", quote::message(&error)))
             .collect());
     }
+    // A host that goes down right after its result does so because its user data wants a reboot: what counts is how it
+    // comes back.
+    if reading.leaving {
+        return CloudInit::Running { stage: None, errors };
+    }
     if let Some(result) = &reading.result {
         // The same errors again, without their stage; kept for files of versions that list them only here.
         if errors.is_empty() {
-            errors =
-                strings(result["v1"].get("errors")).iter().map(|error| quote::message(error)).collect();
+            errors = strings(result["v1"].get("errors"))
+                .iter()
+                .map(|error| quote::message(error))
+                .collect();
         }
         if errors.is_empty() && says(reading, "status: error") {
             errors = vec![quote::message(&detail(reading))];
         }
-        let found: Vec<(&str, String)> =
-            stages.iter().flat_map(|(name, stage)| recoverable(name, stage)).collect();
-        let only_deprecated = found.iter().all(|(level, _)| *level == "DEPRECATED");
-        let recovered: Vec<String> = found.into_iter().map(|(_, words)| words).collect();
+        // Each stage reads the same configuration and says the same of it again: the first one's words are enough.
+        let mut recovered: Vec<Recovered> = Vec::new();
+        for found in stages.iter().flat_map(|(name, stage)| recoverable(name, stage)) {
+            if !recovered.iter().any(|known| known.text == found.text) {
+                recovered.push(found);
+            }
+        }
+        let only_deprecated = recovered.iter().all(|found| found.level == "DEPRECATED");
+        let recovered: Vec<String> = recovered
+            .iter()
+            .map(|Recovered { stage, level, text }| format!("{stage}: {level}: {text}"))
+            .collect();
         return match (errors.is_empty(), recovered.is_empty()) {
             (false, _) => CloudInit::Failed(errors),
             (true, false) => CloudInit::Degraded { recovered, only_deprecated },
@@ -168,15 +183,24 @@ fn strings(value: Option<&Value>) -> Vec<String> {
     value.and_then(Value::as_array).into_iter().flatten().map(text).collect()
 }
 
-/// Levels with their messages. A map level → messages since 23.4; earlier versions have none.
-fn recoverable<'a>(name: &str, stage: &'a Map<String, Value>) -> Vec<(&'a str, String)> {
+/// One error that cloud-init recovered from.
+struct Recovered {
+    stage: String,
+    level: String,
+    text: String,
+}
+
+/// A map level → messages since 23.4; earlier versions have none.
+fn recoverable(name: &str, stage: &Map<String, Value>) -> Vec<Recovered> {
     let levels: BTreeMap<&String, &Value> =
         stage.get("recoverable_errors").and_then(Value::as_object).into_iter().flatten().collect();
     levels
         .into_iter()
         .flat_map(|(level, messages)| {
-            strings(Some(messages)).into_iter().map(move |text| {
-                (level.as_str(), format!("{name}: {level}: {}", quote::message(&text)))
+            strings(Some(messages)).into_iter().map(move |text| Recovered {
+                stage: name.to_owned(),
+                level: level.clone(),
+                text: quote::message(&text),
             })
         })
         .collect()
@@ -245,6 +269,13 @@ mod tests {
                 errors: vec!["modules-final: boom".into()]
             }
         );
+    }
+
+    #[test]
+    fn a_host_that_is_about_to_reboot_has_not_finished() {
+        let done = reading(Value::Null, stage(13.5, json!(14.0), json!([])), empty_result());
+        let leaving = Reading { leaving: true, ..done };
+        assert_eq!(assess(&leaving), CloudInit::Running { stage: None, errors: vec![] });
     }
 
     #[test]

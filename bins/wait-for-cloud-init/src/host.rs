@@ -209,9 +209,7 @@ impl HostWait {
             "terminated" | "shutting-down" => {
                 (Verdict::Terminated, "apply again: Terraform makes a new instance")
             }
-            "stopped" | "stopping" => {
-                (Verdict::Stopped, "start the instance and run this again")
-            }
+            "stopped" | "stopping" => (Verdict::Stopped, "start the instance and run this again"),
             _ => return None,
         };
         let reason =
@@ -241,8 +239,9 @@ impl HostWait {
             ),
             Some(CloudInit::Running { .. }) | None if self.failed_probes >= PROBES => {
                 let words = self.trouble.as_deref().unwrap_or("no answer");
-                let cause =
-                    format!("the host could not say how cloud-init stands, {PROBES} times: {words}");
+                let cause = format!(
+                    "the host could not say how cloud-init stands, {PROBES} times: {words}"
+                );
                 finding(Verdict::Failed, &cause, "try `cloud-init status --long` on the host")
             }
             Some(CloudInit::Running { .. }) | None => return None,

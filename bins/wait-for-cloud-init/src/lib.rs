@@ -71,9 +71,7 @@ pub async fn run(args: &Args, ctx: &Context) -> Result<Done, Error> {
     let mut done = Done::new(exit, report);
     let failed: Vec<&str> = hosts
         .iter()
-        .filter(|host| {
-            host.finding.as_ref().is_none_or(|finding| report::fails(finding, args))
-        })
+        .filter(|host| host.finding.as_ref().is_none_or(|finding| report::fails(finding, args)))
         .map(|host| host.name.as_str())
         .collect();
     done.outputs.push(("hosts".to_owned(), hosts.len().to_string()));

@@ -59,10 +59,16 @@ mod tests {
         check("{'api_key': 'abc', 'x': 1}", "{'api_key': '***', 'x': 1}");
         check("mysql --password s3cr3t -e x", "mysql --password *** -e x");
         check("curl -u admin:hunter2 https://a.b/", "curl -u admin:*** https://a.b/");
-        check("clone https://ann:pa:ss@git.example/x failed", "clone https://***@git.example/x failed");
+        check(
+            "clone https://ann:pa:ss@git.example/x failed",
+            "clone https://***@git.example/x failed",
+        );
         check("Authorization: Bearer abc.def-ghi", "Authorization: Bearer ***");
         check("key AKIAIOSFODNN7EXAMPLE is old", "key *** is old");
-        check("Runparts: 1 failures in 2 attempted commands", "Runparts: 1 failures in 2 attempted commands");
+        check(
+            "Runparts: 1 failures in 2 attempted commands",
+            "Runparts: 1 failures in 2 attempted commands",
+        );
         check("the auth-token expired\nlast line", "the auth-token expired last line");
     }
 }

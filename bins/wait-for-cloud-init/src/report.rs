@@ -22,7 +22,9 @@ fn outcome(finding: &Finding, args: &Args) -> SubjectOutcome {
     };
     match finding.verdict {
         Verdict::Ready => SubjectOutcome::Success,
-        Verdict::Degraded if finding.only_deprecated => by(args.deprecated.unwrap_or(args.degraded)),
+        Verdict::Degraded if finding.only_deprecated => {
+            by(args.deprecated.unwrap_or(args.degraded))
+        }
         Verdict::Degraded => by(args.degraded),
         Verdict::Disabled => by(args.disabled),
         Verdict::Absent => by(args.absent),

@@ -143,7 +143,10 @@ impl HostWait {
 
     /// Whether its console may say what its agent does not.
     pub fn is_silent(&self) -> bool {
-        self.is_running() && self.finding.is_none() && !self.is_settled() && self.agent != Agent::Online
+        self.is_running()
+            && self.finding.is_none()
+            && !self.is_settled()
+            && self.agent != Agent::Online
     }
 
     /// A few words for the progress line.
@@ -255,6 +258,9 @@ mod tests {
         let lines = ["a", "b", "c", "Kernel panic"].map(str::to_owned).to_vec();
         check(Console::Tail(lines), "; its console ends: b | c | Kernel panic");
         let why = "ec2:GetConsoleOutput is not allowed".to_owned();
-        check(Console::Unreadable(why), "; its console was not read: ec2:GetConsoleOutput is not allowed");
+        check(
+            Console::Unreadable(why),
+            "; its console was not read: ec2:GetConsoleOutput is not allowed",
+        );
     }
 }

@@ -107,15 +107,21 @@ fn bars(host: &HostWait, now: Timestamp) -> Vec<Bar> {
             add("until cloud-init", running.unwrap_or(0.0).min(first - origin), first - origin);
         }
     }
-    let failed = host.finding.as_ref().is_some_and(|finding| {
-        !matches!(finding.verdict, Verdict::Ready | Verdict::Degraded)
-    });
+    let failed = host
+        .finding
+        .as_ref()
+        .is_some_and(|finding| !matches!(finding.verdict, Verdict::Ready | Verdict::Degraded));
     bars.extend(stages.into_iter().filter_map(|stage| {
         let start = stage.start? - origin;
         let end = stage.finished.unwrap_or_else(|| seconds(now)) - origin;
         // A clock that was set meanwhile makes a bar that ends before it begins.
         let end = end.max(start);
-        Some(Bar { bad: stage.has_errors || (failed && stage.finished.is_none()), name: stage.name, start, end })
+        Some(Bar {
+            bad: stage.has_errors || (failed && stage.finished.is_none()),
+            name: stage.name,
+            start,
+            end,
+        })
     }));
     bars
 }
@@ -178,7 +184,11 @@ mod tests {
             })
             .collect();
         let text = boots(&hosts, now()).unwrap();
-        assert!(text.len() < 50_000 && text.contains("960 more are in the report"), "{}", text.len());
+        assert!(
+            text.len() < 50_000 && text.contains("960 more are in the report"),
+            "{}",
+            text.len()
+        );
         assert!(text.contains("  section a b c  0\n"), "{text}");
         assert_eq!(text.matches("```").count(), 2);
         assert_eq!(boots(&[HostWait::new("x", "i-1")], now()), None);

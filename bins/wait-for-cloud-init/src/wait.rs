@@ -23,6 +23,8 @@ const FIRST_WINDOW: Duration = Duration::from_secs(2);
 /// Probes that are out are cancelled within this time: the deadline is overrun by less than 1 s, a signal answered
 /// within 2 s (GitHub kills a cancelled step after 7.5 s).
 const CANCELLING: Duration = Duration::from_millis(700);
+/// An answer may come so long after its host's own waiting: a host that boots can be very busy.
+const LISTENING: Duration = Duration::from_secs(180);
 /// So long before the deadline the consoles of silent hosts are read, to say why.
 const EXPLAINING: Duration = Duration::from_secs(4);
 /// The consoles of so many hosts are read; more of them rarely have more than one cause.
@@ -33,8 +35,12 @@ const CONSOLES: usize = 8;
 struct Probe {
     command: String,
     ids: BTreeSet<String>,
-    /// When it counts as lost.
+    /// When those who have not answered are asked again; a late answer counts all the same.
+    overdue: Instant,
+    /// When it is forgotten.
     expires: Instant,
+    /// Whether it was overdue.
+    late: bool,
 }
 
 /// A wait in progress.
@@ -204,10 +210,8 @@ impl<'a> Wait<'a> {
                 }
             }
             self.ctx.progress().subject(&host.name, &host.words());
-            let failed = host
-                .finding
-                .as_ref()
-                .is_some_and(|finding| report::fails(finding, self.args));
+            let failed =
+                host.finding.as_ref().is_some_and(|finding| report::fails(finding, self.args));
             if failed && self.failed_at.is_none() {
                 self.failed_at = Some(Instant::now());
             }
@@ -267,7 +271,8 @@ impl<'a> Wait<'a> {
     }
 
     fn is_asked(&self, id: &str) -> bool {
-        self.probes.iter().any(|probe| probe.ids.contains(id))
+        let now = Instant::now();
+        self.probes.iter().any(|probe| now < probe.overdue && probe.ids.contains(id))
     }
 
     async fn look_at_agents(&mut self) -> Result<(), Error> {
@@ -316,11 +321,13 @@ impl<'a> Wait<'a> {
         let asked = || self.hosts.iter().filter(|host| ids.contains(&host.id));
         let fresh = asked().any(|host| host.reading.is_none());
         let window = if fresh { FIRST_WINDOW } else { WINDOW }.min(left).max(SHORTEST);
-        let whole = window + asked().map(HostWait::patience).max().unwrap_or_default();
-        let expires = Instant::now() + whole;
-        match self.aws.send(ids, &probe::script(window), whole).await? {
+        let patience = asked().map(HostWait::patience).max().unwrap_or_default();
+        let now = Instant::now();
+        let (overdue, expires) = (now + window + patience, now + window + LISTENING);
+        match self.aws.send(ids, &probe::script(window), window + LISTENING).await? {
             Some(command) => {
-                self.probes.push(Probe { command, ids: ids.iter().cloned().collect(), expires });
+                let ids = ids.iter().cloned().collect();
+                self.probes.push(Probe { command, ids, overdue, expires, late: false });
                 Ok(true)
             }
             None => {
@@ -336,30 +343,31 @@ impl<'a> Wait<'a> {
 
     /// Takes in the answers that have come.
     async fn collect(&mut self) -> Result<(), Error> {
-        let mut at = 0;
-        while at < self.probes.len() {
-            let Probe { command, expires, .. } = &self.probes[at];
-            let (command, lost) = (command.clone(), Instant::now() >= *expires);
+        for at in 0..self.probes.len() {
+            let command = self.probes[at].command.clone();
             for invocation in self.aws.invocations(&command).await? {
                 self.answer(at, &command, invocation).await?;
             }
-            if lost && !self.probes[at].ids.is_empty() {
-                for id in std::mem::take(&mut self.probes[at].ids) {
+            let probe = &mut self.probes[at];
+            if !probe.late && Instant::now() >= probe.overdue {
+                probe.late = true;
+                for id in probe.ids.clone() {
                     if let Some(host) = self.host(&id) {
                         host.lost_probe("no answer came in time");
                     }
                 }
-                // It may be over already; it ends by itself in any case.
-                if let Err(error) = self.aws.cancel(&command).await {
-                    self.ctx.progress().debug(&format!("{command}: {error}"));
-                }
-            }
-            if self.probes[at].ids.is_empty() {
-                self.probes.remove(at);
-            } else {
-                at += 1;
             }
         }
+        let hosts = &self.hosts;
+        let now = Instant::now();
+        self.probes.retain_mut(|probe| {
+            probe.ids.retain(|id| {
+                hosts
+                    .iter()
+                    .any(|host| host.id == *id && host.finding.is_none() && !host.is_settled())
+            });
+            !probe.ids.is_empty() && now < probe.expires
+        });
         Ok(())
     }
 
@@ -378,9 +386,12 @@ impl<'a> Wait<'a> {
             reading = probe::parse(&self.aws.whole_output(command, &id).await?);
         }
         self.probes[at].ids.remove(&id);
+        let late = self.probes[at].late;
         let Some(host) = self.host(&id) else { return Ok(()) };
         match (reading, state) {
             (Some(reading), _) => host.saw_reading(reading),
+            // Its host has been asked again.
+            (None, _) if late => {}
             (None, InvocationState::Lost(words)) => host.lost_probe(&words),
             (None, InvocationState::Failed(words)) => host.failed_probe(&words),
             (None, _) => host.failed_probe("its answer cannot be read"),
