@@ -33,6 +33,20 @@ struct State {
     last_line: Instant,
 }
 
+impl State {
+    /// Makes a column of the names.
+    fn align(&self) {
+        let width = self.rows.keys().map(|name| name.chars().count()).max().unwrap_or(0);
+        for (name, row) in &self.rows {
+            if let Some(bar) = &row.bar
+                && bar.prefix().chars().count() != width
+            {
+                bar.set_prefix(format!("{:<width$}", one_line(name)));
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Row {
     text: String,
@@ -100,8 +114,17 @@ impl Progress {
         }
     }
 
-    /// The state of one of several things that run at the same time. Said once per change.
+    /// The state of one of several things that run at the same time. Said once per change; on a terminal a row of a table.
     pub fn subject(&self, name: &str, text: &str) {
+        self.row(name, text, None);
+    }
+
+    /// The last state of one of several things that run at the same time, and whether it is good.
+    pub fn settled(&self, name: &str, good: bool, text: &str) {
+        self.row(name, text, Some(good));
+    }
+
+    fn row(&self, name: &str, text: &str, end: Option<bool>) {
         let mut state = self.lock();
         if state.rows.get(name).is_some_and(|row| row.text == text) {
             return;
@@ -112,9 +135,14 @@ impl Progress {
             (Style::Lines, _) => None,
         };
         if let Some(bar) = &bar {
-            bar.set_message(format!("{}: {}", one_line(name), one_line(text)));
+            bar.set_message(one_line(text));
+            if let Some(good) = end {
+                bar.set_style(style(if good { "✓" } else { "✗" }));
+                bar.abandon();
+            }
         }
         state.rows.insert(name.to_owned(), Row { text: text.to_owned(), bar });
+        state.align();
         drop(state);
         if matches!(self.style, Style::Lines) {
             self.line(&format!("{name}: {text}"));
@@ -185,11 +213,14 @@ impl Progress {
 }
 
 fn spinner() -> ProgressBar {
-    let style = ProgressStyle::with_template("{spinner} [{elapsed}] {wide_msg}")
-        .unwrap_or_else(|_| ProgressStyle::default_spinner());
-    let bar = ProgressBar::new_spinner().with_style(style);
+    let bar = ProgressBar::new_spinner().with_style(style("{spinner}"));
     bar.enable_steady_tick(Duration::from_millis(125));
     bar
+}
+
+fn style(mark: &str) -> ProgressStyle {
+    ProgressStyle::with_template(&format!("{mark} [{{elapsed}}] {{prefix}}  {{wide_msg}}"))
+        .unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
 /// One line without anything that a terminal would act on.
