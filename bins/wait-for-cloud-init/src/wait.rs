@@ -14,10 +14,10 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 /// Between two rounds after something changed.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// Between two rounds when nothing changes.
-const LONGEST: Duration = Duration::from_secs(5);
+/// Between two rounds when nothing changes; a verdict comes this much after the truth, and the way of an answer.
+const LONGEST: Duration = Duration::from_secs(3);
 /// How often EC2 is asked again about an instance that was running with good checks.
-const RECHECK: Duration = LONGEST;
+const RECHECK: Duration = Duration::from_secs(5);
 /// The first window on a host, so that its stage is known soon.
 const FIRST_WINDOW: Duration = Duration::from_secs(2);
 /// Probes that are out are cancelled within this time: the deadline is overrun by less than 1 s, a signal answered
@@ -35,7 +35,9 @@ const CONSOLES: usize = 8;
 struct Probe {
     command: String,
     ids: BTreeSet<String>,
-    /// When those who have not answered are asked again; a late answer counts all the same.
+    /// When its hosts stop waiting for their cloud-init: they are asked again by then, so that nobody waits in between.
+    again: Instant,
+    /// When it counts as lost; a late answer counts all the same.
     overdue: Instant,
     /// When it is forgotten.
     expires: Instant,
@@ -131,8 +133,10 @@ impl<'a> Wait<'a> {
                 // What takes longer than the deadline is not said.
                 let _ = timeout_at(self.deadline, self.read_consoles()).await;
             }
-            let until = self.explain_at.map_or(until, |at| at.min(until));
-            sleep_until((Instant::now() + pause).min(until)).await;
+            let now = Instant::now();
+            let again = self.probes.iter().map(|probe| probe.again).filter(|at| *at > now);
+            let wake = again.chain(self.explain_at).chain([until, now + pause]).min();
+            sleep_until(wake.unwrap_or(until)).await;
         }
     }
 
@@ -209,9 +213,12 @@ impl<'a> Wait<'a> {
                     host.decided_after = Some(self.start.elapsed());
                 }
             }
-            self.ctx.progress().subject(&host.name, &host.words());
             let failed =
                 host.finding.as_ref().is_some_and(|finding| report::fails(finding, self.args));
+            match host.finding {
+                Some(_) => self.ctx.progress().settled(&host.name, !failed, &host.words()),
+                None => self.ctx.progress().subject(&host.name, &host.words()),
+            }
             if failed && self.failed_at.is_none() {
                 self.failed_at = Some(Instant::now());
             }
@@ -272,7 +279,13 @@ impl<'a> Wait<'a> {
 
     fn is_asked(&self, id: &str) -> bool {
         let now = Instant::now();
-        self.probes.iter().any(|probe| now < probe.overdue && probe.ids.contains(id))
+        let mut asked = self.probes.iter().rev().filter(|probe| probe.ids.contains(id));
+        match (asked.next(), asked.next()) {
+            (None, _) => false,
+            (Some(only), None) => now < only.again,
+            // A host that is too busy to answer is not asked more and more.
+            (Some(newest), Some(_)) => now < newest.overdue,
+        }
     }
 
     async fn look_at_agents(&mut self) -> Result<(), Error> {
@@ -323,11 +336,12 @@ impl<'a> Wait<'a> {
         let window = if fresh { FIRST_WINDOW } else { WINDOW }.min(left).max(SHORTEST);
         let patience = asked().map(HostWait::patience).max().unwrap_or_default();
         let now = Instant::now();
-        let (overdue, expires) = (now + window + patience, now + window + LISTENING);
+        let again = now + window;
+        let (overdue, expires) = (again + patience, again + LISTENING);
         match self.aws.send(ids, &probe::script(window), window + LISTENING).await? {
             Some(command) => {
                 let ids = ids.iter().cloned().collect();
-                self.probes.push(Probe { command, ids, overdue, expires, late: false });
+                self.probes.push(Probe { command, ids, again, overdue, expires, late: false });
                 Ok(true)
             }
             None => {

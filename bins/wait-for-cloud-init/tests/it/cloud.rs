@@ -24,6 +24,8 @@ pub(crate) enum Probe {
     Lost(&'static str),
     /// The list shows the first 2,500 characters only.
     Long(String),
+    /// The first question is answered once a second one was asked, which is never answered.
+    LateAnswers(String),
 }
 
 impl FakeHost {
@@ -204,6 +206,16 @@ impl State {
                 }
                 ec2_answer(operation, &format!("<instanceStatusSet>{items}</instanceStatusSet>"))
             }
+            "GetConsoleOutput" => {
+                // `Booting\nGave up waiting for root file system device.\n`
+                let text =
+                    "Qm9vdGluZwpHYXZlIHVwIHdhaXRpbmcgZm9yIHJvb3QgZmlsZSBzeXN0ZW0gZGV2aWNlLgo=";
+                let id = &form["InstanceId"];
+                ec2_answer(
+                    operation,
+                    &format!("<instanceId>{id}</instanceId><output>{text}</output>"),
+                )
+            }
             other => ec2_error(400, "InvalidAction", other),
         }
     }
@@ -245,7 +257,10 @@ impl State {
                 let list: Vec<Value> = ids
                     .iter()
                     .map(|id| {
+                        let first = request["CommandId"].as_str().unwrap().ends_with("0000");
                         let (status, output) = match next(&mut self.hosts.get_mut(id).unwrap().probes) {
+                            Probe::LateAnswers(text) if first && self.commands.len() > 1 => ("Success", text),
+                            Probe::LateAnswers(_) => ("InProgress", String::new()),
                             Probe::Working => ("InProgress", String::new()),
                             Probe::Answers(text) => ("Success", text),
                             Probe::Lost(details) => (details, String::new()),

@@ -131,6 +131,14 @@ fn degraded_disabled_and_absent_are_what_the_flags_say() {
         "failed"
     );
 
+    let old = || {
+        let text = answer(None, &json!([]), &json!({"DEPRECATED": ["old key"]}), true);
+        Cloud::new([(1, FakeHost::ready().probes(vec![Probe::Answers(text)]))])
+    };
+    let both = ["--degraded", "fail", "--deprecated", "accept"];
+    assert_eq!(report(&old(), 1, 0, &both)["subjects"][0]["outcome"], "success");
+    assert_eq!(report(&old(), 1, 1, &both[..2])["subjects"][0]["outcome"], "failed");
+
     let text = "probe=1\nbinary=/usr/bin/cloud-init\nlong=status: disabled|boot_status_code: disabled-by-marker-file|\nend=1\n";
     let disabled =
         || Cloud::new([(1, FakeHost::ready().probes(vec![Probe::Answers(text.into())]))]);
@@ -242,9 +250,59 @@ fn the_deadline_holds_and_says_how_far_each_host_came() {
     );
     let cause = |host: usize| report["subjects"][host]["data"]["cause"].as_str().unwrap();
     assert!(cause(1).contains("it has no instance profile, its subnet subnet-1"), "{}", cause(1));
+    let console = "; its console ends: Booting | Gave up waiting for root file system device.";
+    assert!(cause(1).ends_with(console) && cause(4).ends_with(console), "{}", cause(1));
+    assert_eq!(report["subjects"][1]["data"]["console"][0], "Booting");
+    assert_eq!(cloud.count("GetConsoleOutput"), 2, "only of hosts that cannot speak");
     assert!(cause(2).contains("system impaired"), "{}", cause(2));
     assert!(cause(4).contains("silent since 2023-11-14T22:13:20Z"), "{}", cause(4));
-    assert_eq!(cloud.count("CancelCommand"), 1);
+    let sent = cloud.count("SendCommand");
+    assert_eq!(cloud.count("CancelCommand"), sent, "every question that is out");
+}
+
+#[test]
+fn a_console_that_may_not_be_read_is_no_error_but_said() {
+    let cloud = Cloud::new([(1, FakeHost { pings: vec![""], ..FakeHost::ready() })]);
+    cloud.fault("GetConsoleOutput", 403, "UnauthorizedOperation", 1);
+    let report = report(&cloud, 1, 4, &["--timeout", "2s"]);
+    let cause = report["subjects"][0]["data"]["cause"].as_str().unwrap();
+    assert!(cause.contains("its console was not read: ec2:GetConsoleOutput was denied"), "{cause}");
+}
+
+#[test]
+fn a_late_answer_counts() {
+    let cloud = Cloud::new([(
+        1,
+        FakeHost::ready().probes(vec![Probe::LateAnswers(answer(
+            None,
+            &json!([]),
+            &json!({}),
+            true,
+        ))]),
+    )]);
+    assert_eq!(report(&cloud, 1, 0, &[])["subjects"][0]["data"]["verdict"], "ready");
+    assert_eq!(cloud.count("SendCommand"), 2);
+}
+
+#[test]
+fn the_step_summary_draws_the_boot() {
+    let cloud = Cloud::new([(1, FakeHost::ready())]);
+    let outcome = tool(&inventory(1)).aws(&cloud.endpoint()).actions().run();
+    let chart = "```mermaid\ngantt\n  dateFormat x\n  axisFormat %M:%S\n  section host-1\n  until cloud-init :0, 4000\n  \
+                 init-local :4000, 5000\n  modules-final :20000, 34500\n```\n";
+    assert!(outcome.summary.contains(chart), "{}", outcome.summary);
+}
+
+#[test]
+fn a_secret_in_what_a_host_says_is_shown_nowhere() {
+    let words = "Command: ['mysql', '--password=hunter2'] failed; DB_TOKEN=hunter2";
+    let text = answer(None, &json!([words]), &json!({}), true);
+    let cloud = Cloud::new([(1, FakeHost::ready().probes(vec![Probe::Answers(text)]))]);
+    let tool = tool(&inventory(1)).aws(&cloud.endpoint()).actions();
+    let outcome = tool.args(["--format", "json", "--verbose"]).run();
+    assert!(outcome.stdout.contains("--password=***"), "{}", outcome.stdout);
+    let all = format!("{}{}{}", outcome.stdout, outcome.stderr, outcome.summary);
+    assert!(!all.contains("hunter2"), "{all}");
 }
 
 #[test]

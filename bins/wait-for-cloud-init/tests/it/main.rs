@@ -33,3 +33,9 @@ fn tool(inventory: &Value) -> Tool {
     std::fs::write(&path, inventory.to_string()).unwrap();
     tool.args(["--inventory", "inventory.json"])
 }
+
+#[test]
+fn the_readme_and_the_manual_say_what_help_says() {
+    deploy_testkit::readme_shows_help(BINARY, concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+    deploy_testkit::manual_can_be_read(BINARY);
+}
