@@ -78,7 +78,9 @@ fn only_tools_that_talk_to_aws_link_its_sdk() {
             .expect("cargo runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let links = String::from_utf8_lossy(&output.stdout).contains("aws-sdk-");
-        let talks = ["wait-for-cloud-init", "ssm-run-playbook", "cleanup-orphans"].contains(&name);
+        let talks =
+            ["tf-to-inventory", "wait-for-cloud-init", "ssm-run-playbook", "cleanup-orphans"]
+                .contains(&name);
         assert_eq!(links, talks, "{name}");
     }
 }

@@ -20,34 +20,32 @@ pub fn yaml_file(inventory: &Inventory) -> String {
 
 /// What `--list` answers. A host without a group stands in `ungrouped`: Ansible drops hosts that stand in no group.
 pub fn script_list(inventory: &Inventory) -> String {
-    let named = |chosen: &dyn Fn(&Host) -> bool| -> Vec<&str> {
-        inventory
-            .hosts()
-            .iter()
-            .filter(|host| chosen(host))
-            .map(|host| host.name.as_str())
-            .collect()
-    };
     let hostvars: Map<String, Value> = inventory
         .hosts()
         .iter()
         .map(|host| (host.name.clone(), Value::Object(host.vars.clone())))
         .collect();
-    let groups = inventory.groups();
+    let names =
+        |hosts: &[&Host]| -> Vec<Value> { hosts.iter().map(|host| json!(host.name)).collect() };
     let mut children = vec!["ungrouped"];
-    children.extend(&groups);
+    children.extend(inventory.groups());
     let mut list = Map::new();
     list.insert("_meta".to_owned(), json!({ "hostvars": hostvars }));
     list.insert("all".to_owned(), json!({ "children": children, "vars": inventory.all_vars() }));
-    for group in groups {
-        let hosts = named(&|host| host.groups.iter().any(|name| name == group));
-        let mut value = Map::from_iter([("hosts".to_owned(), json!(hosts))]);
+    for (group, hosts) in inventory.members() {
+        let mut value = Map::from_iter([("hosts".to_owned(), names(&hosts).into())]);
         if let Some(vars) = inventory.group_vars(group).filter(|vars| !vars.is_empty()) {
             value.insert("vars".to_owned(), Value::Object(vars.clone()));
         }
+        let children: Vec<&str> = inventory.children(group).collect();
+        if !children.is_empty() {
+            value.insert("children".to_owned(), json!(children));
+        }
         list.insert(group.to_owned(), Value::Object(value));
     }
-    list.insert("ungrouped".to_owned(), json!({ "hosts": named(&|host| host.groups.is_empty()) }));
+    let alone: Vec<&Host> =
+        inventory.hosts().iter().filter(|host| host.groups.is_empty()).collect();
+    list.insert("ungrouped".to_owned(), json!({ "hosts": names(&alone) }));
     pretty(&Value::Object(list))
 }
 

@@ -34,6 +34,23 @@ pub struct Converted {
     pub inventory: Inventory,
     /// Group names as they were and as they are now.
     pub renamed: BTreeMap<String, String>,
+    /// Scaling groups, whose hosts are not in the inventory yet.
+    pub scaling_groups: Vec<ScalingGroup>,
+}
+
+/// An Auto Scaling group of the output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScalingGroup {
+    /// Its key in the output; the names of its hosts start with it.
+    pub key: String,
+    /// Its name in AWS.
+    pub name: String,
+    /// Its region, when that is known.
+    pub region: Option<String>,
+    /// The groups of its hosts, valid and sorted.
+    pub groups: Vec<String>,
+    /// Variables of each of its hosts.
+    pub vars: Map<String, Value>,
 }
 
 /// Converts the value of the output.
@@ -44,9 +61,11 @@ pub fn convert(value: &Value) -> Result<Converted, Vec<String>> {
     let mut reader = Reader::default();
     let (inventory, problems) = (reader.inventory(value), reader.problems);
     match inventory {
-        Some(inventory) if problems.is_empty() => {
-            Ok(Converted { inventory, renamed: reader.renamed })
-        }
+        Some(inventory) if problems.is_empty() => Ok(Converted {
+            inventory,
+            renamed: reader.renamed,
+            scaling_groups: reader.scaling_groups,
+        }),
         _ => Err(problems),
     }
 }
@@ -58,6 +77,7 @@ struct Reader {
     renamed: BTreeMap<String, String>,
     /// Valid group name → original one, to find two that become equal.
     origins: BTreeMap<String, String>,
+    scaling_groups: Vec<ScalingGroup>,
 }
 
 impl Reader {
@@ -91,6 +111,7 @@ impl Reader {
                 "scaling_groups",
                 "vars",
                 "group_vars",
+                "group_children",
             ],
             "the output",
         );
@@ -106,7 +127,7 @@ impl Reader {
         }
         all_vars.sort_keys();
 
-        self.scaling_groups(top.get("scaling_groups"));
+        self.scaling_groups(top.get("scaling_groups"), region.as_deref());
         let mut hosts = Vec::new();
         match top.get("hosts") {
             None | Some(Value::Null) => self.problem("hosts is missing".to_owned()),
@@ -118,9 +139,14 @@ impl Reader {
         }
         hosts.sort_by(|a, b| a.name.cmp(&b.name));
         let group_vars = self.group_vars(top.get("group_vars"));
-        self.unique_ids(&hosts);
-        self.names_apart(&hosts, &group_vars);
-        Some(Inventory::new(hosts, all_vars, group_vars))
+        let children = self.group_children(top.get("group_children"));
+        let inventory = Inventory::new(hosts, all_vars, group_vars).with_children(children);
+        let inventory =
+            inventory.map_err(|error| self.problem(format!("group_children: {error}"))).ok()?;
+        for problem in collisions(&inventory) {
+            self.problem(problem);
+        }
+        Some(inventory)
     }
 
     fn host(&mut self, name: &str, value: &Value, region: Option<&str>) -> Option<Host> {
@@ -293,41 +319,37 @@ impl Reader {
         }
     }
 
-    fn scaling_groups(&mut self, value: Option<&Value>) {
-        let Some(value) = value.filter(|value| !value.is_null()) else { return };
-        let names: Vec<String> = self
-            .object(value, "scaling_groups")
-            .into_iter()
-            .flatten()
-            .map(|(name, _)| format!("`{}`", shown(name)))
-            .collect();
-        if !names.is_empty() {
-            self.problem(format!(
-                "scaling_groups has {}: this version of tf-to-inventory does not look up their hosts, and leaves none out silently",
-                names.join(", ")
-            ));
-        }
-    }
-
-    fn unique_ids(&mut self, hosts: &[Host]) {
-        let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
-        for host in hosts {
-            let Some(id) = &host.instance_id else { continue };
-            if let Some(first) = seen.insert(id, &host.name) {
-                self.problem(format!(
-                    "hosts `{first}` and `{}` have the same instance_id `{id}`",
-                    host.name
-                ));
+    fn group_children(&mut self, value: Option<&Value>) -> BTreeMap<String, BTreeSet<String>> {
+        let Some(value) = value.filter(|value| !value.is_null()) else { return BTreeMap::new() };
+        let mut out = BTreeMap::new();
+        for (name, children) in self.object(value, "group_children").into_iter().flatten() {
+            let what = format!("group_children of `{}`", shown(name));
+            let children = self.groups(Some(children), &what);
+            if let Some(name) = self.group(name) {
+                out.insert(name, children.into_iter().collect());
             }
         }
+        out
     }
 
-    fn names_apart(&mut self, hosts: &[Host], group_vars: &BTreeMap<String, Map<String, Value>>) {
-        let groups: BTreeSet<&String> =
-            hosts.iter().flat_map(|host| &host.groups).chain(group_vars.keys()).collect();
-        for host in hosts.iter().filter(|host| groups.contains(&host.name)) {
-            self.problem(format!("`{}` names both a host and a group", host.name));
+    fn scaling_groups(&mut self, value: Option<&Value>, region: Option<&str>) {
+        let Some(value) = value.filter(|value| !value.is_null()) else { return };
+        for (key, group) in self.object(value, "scaling_groups").into_iter().flatten() {
+            let what = format!("scaling group `{}`", shown(key));
+            if !is_host_name(key) {
+                self.problem(format!("{what} cannot start the names of hosts: letters, digits, `.`, `_` and `-` inside"));
+            }
+            let Some(group) = self.object(group, &what) else { continue };
+            self.known(group, &["name", "groups", "vars"], &what);
+            let name = self.text(group, "name", &format!("name of {what}"));
+            let groups = self.groups(group.get("groups"), &what);
+            let vars = self.vars(group.get("vars"), &format!("vars of {what}"), &WRITTEN);
+            if let Some(name) = name {
+                let (key, region) = (key.clone(), region.map(str::to_owned));
+                self.scaling_groups.push(ScalingGroup { key, name, region, groups, vars });
+            }
         }
+        self.scaling_groups.sort_by(|a, b| a.key.cmp(&b.key));
     }
 
     fn text(&mut self, top: &Map<String, Value>, key: &str, what: &str) -> Option<String> {
@@ -356,6 +378,56 @@ impl Reader {
         }
         value.as_object()
     }
+}
+
+/// The inventory with an output as a variable of all hosts or of a group.
+pub(crate) fn with_variable(
+    inventory: Inventory,
+    group: Option<&str>,
+    name: &str,
+    value: &Value,
+) -> Result<Inventory, Vec<String>> {
+    let mut reader = Reader::default();
+    let what = "the outputs";
+    let vars = Value::Object(Map::from_iter([(name.to_owned(), value.clone())]));
+    let written = [WRITTEN.as_slice(), &[PROJECT, ENVIRONMENT, REGION]].concat();
+    let vars = reader.vars(Some(&vars), what, &written);
+    let group = group.map(|group| reader.group(group).unwrap_or_default());
+    let known = match &group {
+        None => inventory.all_vars().get(name),
+        Some(group) => inventory.group_vars(group).and_then(|vars| vars.get(name)),
+    };
+    if known.is_some() {
+        reader.problem(format!("`{name}` is a variable of the output `inventory` already"));
+    }
+    if !reader.problems.is_empty() {
+        return Err(reader.problems);
+    }
+    Ok(inventory.with_vars(group.as_deref(), vars))
+}
+
+/// What Ansible would take for one where there are two: an instance under two names, a host and a group of one name.
+pub(crate) fn collisions(inventory: &Inventory) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut names: BTreeSet<&str> = BTreeSet::new();
+    let groups: BTreeSet<&str> = inventory.groups().into_iter().collect();
+    for host in inventory.hosts() {
+        if !names.insert(&host.name) {
+            problems.push(format!("two hosts have the name `{}`", host.name));
+        }
+        if groups.contains(host.name.as_str()) {
+            problems.push(format!("`{}` names both a host and a group", host.name));
+        }
+        let Some(id) = &host.instance_id else { continue };
+        if let Some(first) = seen.insert(id, &host.name).filter(|first| *first != host.name) {
+            problems.push(format!(
+                "hosts `{first}` and `{}` have the same instance_id `{id}`",
+                host.name
+            ));
+        }
+    }
+    problems
 }
 
 /// The variables that this tool writes for every host: it is reached through Systems Manager.
@@ -435,7 +507,7 @@ mod tests {
             "version": 1, "project": "p", "environment": "dev", "region": "us-east-1",
             "hosts": {
                 "sip-2": {"instance_id": "i-0123456789abcdef1", "private_ip": "10.0.0.2", "public_ip": null, "groups": ["sip"], "vars": {}},
-                "sip-1": {"instance_id": "i-0123456789abcdef0", "private_ip": "10.0.0.1", "public_ip": "203.0.113.1",
+                "sip-1": {"instance_id": "i-0123456789abcdef0", "private_ip": "10.0.0.1", "public_ip": "198.51.100.1",
                           "groups": ["uc-engine", "sip"], "vars": {"motd": "{{ lookup('pipe', 'id') }}"}},
             },
             "scaling_groups": {}, "vars": {"b": [1, "{% x %}"], "a": null}, "group_vars": {"sip": {"port": 5060}},
@@ -450,7 +522,7 @@ mod tests {
 
     #[test]
     fn hosts_are_reached_through_systems_manager_and_sorted() {
-        let Converted { inventory, renamed } = convert(&sample()).unwrap();
+        let Converted { inventory, renamed, .. } = convert(&sample()).unwrap();
         let names: Vec<_> = inventory.hosts().iter().map(|host| host.name.as_str()).collect();
         assert_eq!(names, ["sip-1", "sip-2"]);
         let host = &inventory.hosts()[0];
@@ -462,7 +534,7 @@ mod tests {
                 "ansible_aws_ssm_instance_id": "i-0123456789abcdef0", "ansible_aws_ssm_region": "us-east-1",
                 "ansible_connection": "amazon.aws.aws_ssm", "ansible_host": "i-0123456789abcdef0",
                 "instance_id": "i-0123456789abcdef0", "motd": {"__ansible_unsafe": "{{ lookup('pipe', 'id') }}"},
-                "private_ip": "10.0.0.1", "public_ip": "203.0.113.1",
+                "private_ip": "10.0.0.1", "public_ip": "198.51.100.1",
             })
         );
         assert!(!inventory.hosts()[1].vars.contains_key("public_ip"));
@@ -471,6 +543,20 @@ mod tests {
             json!({"a": null, "b": [1, {"__ansible_unsafe": "{% x %}"}], "deploy_environment": "dev",
                 "deploy_project": "p", "deploy_region": "us-east-1"})
         );
+    }
+
+    #[test]
+    fn scaling_groups_and_groups_in_groups_are_read() {
+        let mut value = sample();
+        value["scaling_groups"] =
+            json!({"web": {"name": "dev-web", "groups": ["web-tier"], "vars": {"x": "{{ y }}"}}});
+        value["group_children"] = json!({"voip": ["sip"]});
+        let converted = convert(&value).unwrap();
+        let group = &converted.scaling_groups[0];
+        assert_eq!((group.key.as_str(), group.name.as_str()), ("web", "dev-web"));
+        assert_eq!(group.groups, ["web_tier"]);
+        assert_eq!(group.vars["x"], json!({"__ansible_unsafe": "{{ y }}"}));
+        assert_eq!(converted.inventory.hosts()[1].groups, ["sip", "voip"]);
     }
 
     #[test]
@@ -494,10 +580,16 @@ mod tests {
         refused(|value| value["version"] = json!(2), &["version is 2; this tool knows version 1"]);
         refused(|value| *value = json!([]), &["the output is not an object"]);
         refused(
-            |value| value["scaling_groups"] = json!({"web": {"name": "x"}}),
+            |value| value["scaling_groups"] = json!({"w b": {"name": "", "group": []}}),
             &[
-                "scaling_groups has `web`: this version of tf-to-inventory does not look up their hosts, and leaves none out silently",
+                "scaling group `w b` cannot start the names of hosts: letters, digits, `.`, `_` and `-` inside",
+                "scaling group `w b` has the unknown member `group`",
+                "name of scaling group `w b` is missing",
             ],
+        );
+        refused(
+            |value| value["group_children"] = json!({"a": ["b"], "b": ["a"]}),
+            &["group_children: not an inventory: group `a` contains itself"],
         );
         refused(
             |value| value["hosts"]["sip-2"]["instance_id"] = json!("i-0123456789abcdef0"),

@@ -1,11 +1,13 @@
 //! What kind of Terraform document a text is, and its output `inventory`.
 //!
-//! Only the few members that tell the kinds apart and the one output are kept: everything else, which can be large and
-//! can hold secrets, is skipped while reading. Shapes: <https://developer.hashicorp.com/terraform/internals/json-format>
+//! Only the few members that tell the kinds apart, the outputs that are asked for and what [`crate::resources`] keeps of
+//! instances are read: everything else, which can be large and can hold secrets, is skipped. Shapes: <https://developer.hashicorp.com/terraform/internals/json-format>
 //! and `internal/states/statefile/version4.go` of Terraform.
 
+use crate::resources::{Resource, ShownModule, StateResources};
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// The output that this tool reads.
@@ -45,8 +47,10 @@ pub enum Fault {
     NoOutputs,
     #[error("has no output `inventory`{}", .names.as_ref().map(|names| format!(", only {names}")).unwrap_or_default())]
     NoInventory { names: Option<String> },
-    #[error("marks the output `inventory` as sensitive")]
-    Sensitive,
+    #[error("marks the output `{name}` as sensitive")]
+    Sensitive { name: String },
+    #[error("is nested too deep at byte {offset}: this tool follows 127 levels")]
+    TooDeep { offset: usize },
     #[error("is the bare value of one output, without its name and sensitivity")]
     BareValue,
     #[error("is an Ansible inventory already")]
@@ -71,6 +75,9 @@ impl Fault {
             Self::Text { start } if start.starts_with("[command]") || start.starts_with("::") => {
                 "setup-terraform's wrapper adds lines to stdout: set `terraform_wrapper: false`"
             }
+            Self::Text { start } if start.contains("state lock") => {
+                "Terraform's words about its lock are in the file: write it again, with stdout alone"
+            }
             Self::Text { .. } | Self::Json { .. } | Self::NotObject | Self::Unknown { .. } => {
                 "give the file that `terraform output -json` wrote"
             }
@@ -86,13 +93,18 @@ impl Fault {
                 "give `terraform output -json`, or use a newer version of this tool"
             }
             Self::NoOutputs => {
-                "was the environment applied? `terraform apply`, then `terraform output -json`"
+                "was the environment applied? `terraform apply`, then `terraform output -json`; without an output `inventory`, `terraform show -json`"
             }
             Self::NoInventory { .. } => {
-                "add the output `inventory` of docs/contracts/inventory-output.schema.json to the root module and apply"
+                "outputs alone name no hosts: give the state (`terraform show -json`, `terraform state pull`), whose EC2 instances are looked at, or add the output `inventory` of docs/contracts/inventory-output.schema.json and apply"
             }
-            Self::Sensitive => {
-                "an inventory holds no secrets: pass ARNs instead, and remove `sensitive = true` from the output"
+            Self::Sensitive { name } => {
+                return format!(
+                    "an inventory holds no secrets: pass ARNs instead, and remove `sensitive = true` from the output; or allow this one: `--include-sensitive {name}`"
+                );
+            }
+            Self::TooDeep { .. } => {
+                "no document of Terraform is: give what `terraform output -json` wrote"
             }
             Self::BareValue => "give `terraform output -json` without the name of an output",
             Self::Inventory => "use it as it is: `--inventory FILE`",
@@ -101,11 +113,31 @@ impl Fault {
     }
 }
 
-/// The value of the output `inventory` in a document of any kind that Terraform writes.
+/// Which outputs are read besides [`OUTPUT`].
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// Their names.
+    pub outputs: Vec<String>,
+    /// Names of outputs that are read although they are marked as sensitive.
+    pub sensitive: Vec<String>,
+}
+
+/// What was found in a document.
+#[derive(Debug)]
+pub struct Document {
+    /// The value of the output `inventory`; without it, why there is none and what may be guessed from.
+    pub inventory: Result<Value, (Fault, Vec<Resource>)>,
+    /// The wanted outputs.
+    pub outputs: BTreeMap<String, Value>,
+    /// Values of outputs that were read although they are marked as sensitive.
+    pub secrets: Vec<Value>,
+}
+
+/// Reads a document of any kind that Terraform writes.
 ///
 /// # Errors
-/// [`Fault`] names the kind of document that it is instead.
-pub fn inventory_value(bytes: &[u8]) -> Result<Value, Fault> {
+/// [`Fault`] names the kind of document that it is instead, or says that a wanted output is sensitive.
+pub fn read(bytes: &[u8], wanted: &Wanted) -> Result<Document, Fault> {
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         return Err(Fault::Utf16);
     }
@@ -118,10 +150,23 @@ pub fn inventory_value(bytes: &[u8]) -> Result<Value, Fault> {
         b'{' => {}
         _ => return Err(not_an_object(bytes, first)),
     }
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let document = Seed(&[]).deserialize(&mut reader).map_err(|error| json_fault(bytes, error))?;
-    reader.end().map_err(|error| json_fault(bytes, error))?;
-    choose(document)
+    let parse = |resources| {
+        let mut reader = serde_json::Deserializer::from_slice(bytes);
+        let document = Seed { path: &[], wanted, resources }.deserialize(&mut reader)?;
+        reader.end().map(|()| document)
+    };
+    // What stands where a state has its resources may be anything in another document, so it is skipped then.
+    let document =
+        parse(true).or_else(|_| parse(false)).map_err(|error| json_fault(bytes, error))?;
+    choose(document, wanted)
+}
+
+/// The value of the output `inventory` in a document of any kind that Terraform writes.
+///
+/// # Errors
+/// [`Fault`] names the kind of document that it is instead.
+pub fn inventory_value(bytes: &[u8]) -> Result<Value, Fault> {
+    read(bytes, &Wanted::default())?.inventory.map_err(|(fault, _)| fault)
 }
 
 fn not_an_object(bytes: &[u8], first: usize) -> Fault {
@@ -142,15 +187,21 @@ fn json_fault(bytes: &[u8], error: serde_json::Error) -> Fault {
         .take(line.saturating_sub(1))
         .map(<[u8]>::len)
         .sum();
-    Fault::Json { offset: line_start + column.saturating_sub(1), line, column, source: error }
+    let offset = line_start + column.saturating_sub(1);
+    // serde_json's own bound; it names the error by its words alone.
+    if error.to_string().starts_with("recursion limit exceeded") {
+        return Fault::TooDeep { offset };
+    }
+    Fault::Json { offset, line, column, source: error }
 }
 
-fn choose(document: Member) -> Result<Value, Fault> {
+fn choose(mut document: Member, wanted: &Wanted) -> Result<Document, Fault> {
+    let resources = std::mem::take(&mut document.resources);
     if document.keys.is_empty() {
-        return Err(Fault::NoOutputs);
+        return from_outputs(None, Vec::new(), wanted);
     }
     if document.children.iter().all(|(_, member)| member.is_output()) {
-        return from_outputs(document);
+        return from_outputs(Some(document), Vec::new(), wanted);
     }
     let (version, has) = (document.number("version"), |key| document.child(key).is_some());
     if let Some(Value::String(format)) =
@@ -160,22 +211,23 @@ fn choose(document: Member) -> Result<Value, Fault> {
             return Err(Fault::Plan);
         }
         if format.split('.').next() != Some("1") {
-            return Err(Fault::ShowVersion { version: format.clone() });
+            return Err(Fault::ShowVersion { version: format.chars().take(20).collect() });
         }
-        let outputs = document.into_child("values").and_then(|values| values.into_child("outputs"));
-        return outputs.ok_or(Fault::NoOutputs).and_then(from_outputs);
+        let mut values = document.into_child("values").unwrap_or_default();
+        let resources = std::mem::take(&mut values.resources);
+        return from_outputs(values.into_child("outputs"), resources, wanted);
     }
     if has("encrypted_data") && (has("encryption_version") || has("meta")) {
         return Err(Fault::Encrypted);
     }
     if let (Some(_), Some(backend)) = (version, document.child("backend")) {
         let name = backend.child("type").and_then(|kind| kind.scalar.as_str()).unwrap_or("remote");
-        return Err(Fault::BackendPointer { backend: name.to_owned() });
+        return Err(Fault::BackendPointer { backend: name.chars().take(40).collect() });
     }
     match version {
         Some(version) if has("lineage") || has("serial") || has("terraform_version") => {
             match version {
-                4 => document.into_child("outputs").ok_or(Fault::NoOutputs).and_then(from_outputs),
+                4 => from_outputs(document.into_child("outputs"), resources, wanted),
                 0..4 => Err(Fault::OldState { version }),
                 _ => Err(Fault::NewerState { version }),
             }
@@ -186,16 +238,40 @@ fn choose(document: Member) -> Result<Value, Fault> {
     }
 }
 
-fn from_outputs(outputs: Member) -> Result<Value, Fault> {
-    if outputs.keys.is_empty() {
-        return Err(Fault::NoOutputs);
+fn from_outputs(
+    outputs: Option<Member>,
+    resources: Vec<Resource>,
+    wanted: &Wanted,
+) -> Result<Document, Fault> {
+    let outputs = outputs.unwrap_or_default();
+    let names = (!outputs.keys.is_empty()).then(|| list(&outputs.keys));
+    let mut found = Document {
+        inventory: Err((
+            match &names {
+                None => Fault::NoOutputs,
+                Some(_) => Fault::NoInventory { names },
+            },
+            resources,
+        )),
+        outputs: BTreeMap::new(),
+        secrets: Vec::new(),
+    };
+    let wants = |name: &str| name == OUTPUT || wanted.outputs.iter().any(|wanted| wanted == name);
+    for (name, output) in outputs.children.into_iter().filter(|(name, _)| wants(name)) {
+        let value = output.value.unwrap_or(Value::Null);
+        if output.sensitive {
+            if !wanted.sensitive.contains(&name) {
+                return Err(Fault::Sensitive { name });
+            }
+            found.secrets.push(value.clone());
+        }
+        if name == OUTPUT {
+            found.inventory = Ok(value);
+        } else {
+            found.outputs.insert(name, value);
+        }
     }
-    let names = Some(list(&outputs.keys));
-    let output = outputs.into_child(OUTPUT).ok_or(Fault::NoInventory { names })?;
-    if output.sensitive {
-        return Err(Fault::Sensitive);
-    }
-    Ok(output.value.unwrap_or(Value::Null))
+    Ok(found)
 }
 
 /// Names from the document, few of them and short.
@@ -222,8 +298,10 @@ struct Member {
     /// The members that were looked into.
     children: Vec<(String, Member)>,
     sensitive: bool,
-    /// The value of the output, kept for [`OUTPUT`] alone.
+    /// The value of the output, kept for [`OUTPUT`] and wanted ones.
     value: Option<Value>,
+    /// Instances among its resources.
+    resources: Vec<Resource>,
 }
 
 impl Member {
@@ -247,14 +325,23 @@ impl Member {
 }
 
 /// Reads one member at a path from the document's root.
-struct Seed<'a>(&'a [&'a str]);
+struct Seed<'a> {
+    path: &'a [&'a str],
+    wanted: &'a Wanted,
+    /// Whether resources are looked at.
+    resources: bool,
+}
 
 impl Seed<'_> {
+    fn wants(&self, name: &str) -> bool {
+        name == OUTPUT || self.wanted.outputs.iter().any(|wanted| wanted == name)
+    }
+
     /// Whether the member `key` of this one is looked into.
     fn enters(&self, key: &str) -> bool {
-        match self.0 {
+        match self.path {
             [] => true,
-            ["outputs"] | ["values", "outputs"] => key == OUTPUT,
+            ["outputs"] | ["values", "outputs"] => self.wants(key),
             ["values"] => key == "outputs",
             ["backend"] => key == "type",
             _ => false,
@@ -262,7 +349,7 @@ impl Seed<'_> {
     }
 
     fn keeps_value(&self) -> bool {
-        matches!(self.0, [OUTPUT] | ["outputs", OUTPUT] | ["values", "outputs", OUTPUT])
+        matches!(self.path, [name] | ["outputs", name] | ["values", "outputs", name] if self.wants(name))
     }
 }
 
@@ -284,19 +371,27 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Member, A::Error> {
         let mut member = Member::default();
         while let Some(key) = map.next_key::<String>()? {
-            if self.enters(&key) {
-                let mut path = self.0.to_vec();
+            if self.enters(&key) && member.keys.contains(&key) {
+                return Err(A::Error::custom(format_args!("`{key}` appears twice")));
+            }
+            if self.resources && self.path.is_empty() && key == "resources" {
+                let StateResources(found) = map.next_value()?;
+                member.resources.extend(found);
+                member.children.push((key.clone(), Member::default()));
+            } else if self.resources && self.path == ["values"] && key == "root_module" {
+                let module: ShownModule = map.next_value()?;
+                member.resources.extend(module.into_resources());
+            } else if self.enters(&key) {
+                let mut path = self.path.to_vec();
                 path.push(&key);
-                let child = map.next_value_seed(Seed(&path))?;
-                if member.keys.contains(&key) {
-                    return Err(A::Error::custom(format_args!("`{key}` appears twice")));
-                }
+                let seed = Seed { path: &path, wanted: self.wanted, resources: self.resources };
+                let child = map.next_value_seed(seed)?;
                 member.children.push((key.clone(), child));
             } else if key == "value" && self.keeps_value() {
                 member.value = Some(map.next_value()?);
             } else if key == "sensitive" {
                 // Anything but `false` is taken for sensitive.
-                member.sensitive = map.next_value::<Value>()? != Value::Bool(false);
+                member.sensitive |= map.next_value::<Value>()? != Value::Bool(false);
             } else {
                 map.next_value::<IgnoredAny>()?;
             }

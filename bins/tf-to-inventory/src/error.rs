@@ -1,6 +1,7 @@
 //! Why a run of this tool ended otherwise than planned.
 
 use crate::document::Fault;
+use crate::scaling;
 use deploy_cli::{Exit, Failure};
 use std::io;
 use std::path::PathBuf;
@@ -8,6 +9,9 @@ use std::path::PathBuf;
 /// Why there is no inventory. The file that `--output` names is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A source is none, or a flag contradicts another.
+    #[error("{0}")]
+    Usage(String),
     /// The source cannot be read.
     #[error("cannot read {name}")]
     Read {
@@ -16,13 +20,21 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The source is a folder or an address, which this version does not read.
-    #[error("{name} is {what}, which this version does not read")]
-    Source {
+    /// The object in S3 cannot be had.
+    #[error("cannot read {name}: {source}")]
+    Object {
         /// The source, for people.
         name: String,
-        /// What it is.
-        what: &'static str,
+        /// Why.
+        source: deploy_aws::Error,
+    },
+    /// Terraform does not say what the state of a folder is.
+    #[error("cannot read the state of the folder `{}`: {why}", folder.display())]
+    Terraform {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        why: String,
     },
     /// The source is no document with an inventory.
     #[error("{name} {fault}")]
@@ -45,6 +57,26 @@ pub enum Error {
     Guess {
         /// The source, for people.
         name: String,
+        /// Everything that is wrong.
+        problems: Vec<String>,
+    },
+    /// An output of `--var-from-output` cannot be a variable.
+    #[error("`--var-from-output`: {}", problems.join("; "))]
+    Variables {
+        /// Everything that is wrong.
+        problems: Vec<String>,
+    },
+    /// The hosts of scaling groups are not known.
+    #[error("cannot look up the scaling groups in {name}: {}", scaling_fault(fault))]
+    Scaling {
+        /// The source, for people.
+        name: String,
+        /// Why.
+        fault: scaling::Fault,
+    },
+    /// Sources contradict each other.
+    #[error("the inventory would be ambiguous: {}", problems.join("; "))]
+    Conflict {
         /// Everything that is wrong.
         problems: Vec<String>,
     },
@@ -77,32 +109,94 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// SIGINT or SIGTERM came first.
+    #[error("stopped before the inventory was complete")]
+    Stopped(Exit),
+}
+
+fn scaling_fault(fault: &scaling::Fault) -> String {
+    match fault {
+        scaling::Fault::Aws(error) => error.to_string(),
+        scaling::Fault::Answer { operation, why } => {
+            format!("the answer to {operation} is not as documented: {why}")
+        }
+        scaling::Fault::Missing(groups) => format!("AWS has no {}", groups.join(", ")),
+    }
 }
 
 impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
             Self::NoHosts { .. } | Self::EmptyGroups { .. } => Exit::Empty,
+            Self::Object { source, .. } => source.exit(),
+            Self::Scaling { fault: scaling::Fault::Aws(error), .. } => error.exit(),
+            Self::Scaling { fault: scaling::Fault::Answer { .. }, .. } => Exit::Unavailable,
+            Self::Stopped(exit) => *exit,
             _ => Exit::Usage,
         }
     }
 
     fn hint(&self) -> Option<String> {
-        match self {
-            Self::Document { fault, .. } => Some(fault.hint()),
-            Self::Source { .. } => Some("write the outputs first: `terraform output -json > outputs.json`".into()),
+        let hint = match self {
+            Self::Usage(_) => "see `--help`",
+            Self::Document { fault, .. } => return Some(fault.hint()),
+            Self::Object { source, .. } => return Some(object_hint(source)),
+            Self::Terraform { .. } => {
+                "run `terraform init` and `terraform apply` there, or give the file that `terraform show -json` writes"
+            }
             Self::Contract { .. } => {
-                Some("docs/contracts/inventory-output.schema.json describes the output; change the root module and apply".into())
+                "docs/contracts/inventory-output.schema.json describes the output; change the root module and apply"
             }
-            Self::Guess { .. } => Some(
-                "give every instance a `Name` tag of its own, pass `--on-duplicate suffix`, or add the output `inventory`".into(),
-            ),
-            Self::EmptyGroups { .. } => Some("`--explain` says what became of each instance".into()),
-            Self::NoHosts { .. } => Some("pass `--allow-empty` if that is meant".into()),
+            Self::Guess { .. } => {
+                "give every instance a `Name` tag of its own, pass `--on-duplicate suffix`, or add the output `inventory`"
+            }
+            Self::Variables { .. } => "`terraform output` lists what there is",
+            Self::Scaling { fault, .. } => return Some(scaling_hint(fault)),
+            Self::Conflict { .. } => {
+                "let the sources agree, give fewer of them, or decide with `--on-conflict first` or `last`"
+            }
+            Self::EmptyGroups { .. } => {
+                "`--explain` without `--require-group` says what became of each instance"
+            }
+            Self::NoHosts { limit: Some(_), .. } => {
+                "`--explain` lists hosts and groups; pass `--allow-empty` if no host is meant"
+            }
+            Self::NoHosts { .. } => {
+                "`--explain --allow-empty` says what became of each instance; pass `--allow-empty` if no host is meant"
+            }
             Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                Some("`terraform output -json > outputs.json` writes it".into())
+                "`terraform output -json > outputs.json` writes it; without an output `inventory`, `terraform show -json`"
             }
-            Self::Read { .. } | Self::Output { .. } | Self::Limit(_) => None,
+            Self::Limit(_) => "`--explain` lists hosts and groups",
+            Self::Read { .. } | Self::Output { .. } | Self::Stopped(_) => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+/// S3 answers 403 for a key that does not exist when the caller may not list the bucket.
+fn object_hint(error: &deploy_aws::Error) -> String {
+    match error {
+        deploy_aws::Error::Denied { code: Some(code), .. } if code == "AccessDenied" => {
+            "the role needs `s3:GetObject` on the state, and `kms:Decrypt` if it is encrypted with a key of yours; a state that does not exist looks the same without `s3:ListBucket`: check key and `--workspace`".into()
+        }
+        deploy_aws::Error::Refused { code, .. } if code == "NoSuchKey" => {
+            "was it applied? check the key and `--workspace`: a workspace's state lies below `env:/NAME/`".into()
+        }
+        other => other.hint().unwrap_or_else(|| "check bucket, key and region".into()),
+    }
+}
+
+fn scaling_hint(fault: &scaling::Fault) -> String {
+    let skip = "without AWS, `--scaling-groups skip` leaves them out";
+    match fault {
+        scaling::Fault::Aws(error) => match error.hint() {
+            Some(hint) => format!("{hint}; {skip}"),
+            None => skip.to_owned(),
+        },
+        scaling::Fault::Answer { .. } => "check AWS_ENDPOINT_URL".to_owned(),
+        scaling::Fault::Missing(_) => {
+            format!("check region and account, and apply again if they were deleted; {skip}")
         }
     }
 }

@@ -1,13 +1,10 @@
-//! Files and stdin: reading the source, replacing the output in one step.
+//! Stdin, and the output: reading it, replacing it in one step.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-/// Reads a file, or stdin for `-`.
-pub(crate) fn read(source: &str) -> io::Result<Vec<u8>> {
-    if source != "-" {
-        return std::fs::read(source);
-    }
+/// Reads stdin to its end.
+pub(crate) fn read_stdin() -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     io::stdin().lock().read_to_end(&mut bytes)?;
     Ok(bytes)

@@ -3,13 +3,15 @@
 //! | of a host | taken from |
 //! |---|---|
 //! | name | the tag `Name`, characters that Ansible does not allow in a host name written as `-`; without it the address: modules, resource name and key joined by `-` |
-//! | groups | the tag `AnsibleGroups` (separated by commas or blanks) alone if there is one; else the tag `Role`, the modules' names and the resource's name; and `env_<tag Environment>` |
+//! | groups | the tag `AnsibleGroups` (separated by commas or blanks) alone if there is one; else the tag `Role`, the modules' names and the resource's name; and `env_<tag Environment>`, on request `role_<tag Role>` |
 //! | region | the availability zone |
 //!
 //! An instance is left out, with its reason, or becomes one host under a name of its own: never two under one name.
 
-use crate::contract::{host_vars, is_host_name, is_instance_id, unsafe_text, valid_group_name};
-use crate::resources::Resource;
+use crate::contract::{
+    ScalingGroup, host_vars, is_host_name, is_instance_id, unsafe_text, valid_group_name,
+};
+use crate::resources::{Resource, Skipped};
 use deploy_inventory::{ENVIRONMENT, Host, Inventory, PROJECT, REGION};
 use serde_json::Map;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +27,15 @@ pub enum OnDuplicate {
     Suffix,
 }
 
+/// How to guess.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// What happens to instances that would have the same name.
+    pub on_duplicate: OnDuplicate,
+    /// Whether hosts are also in `role_<tag Role>`.
+    pub role_groups: bool,
+}
+
 /// What became of an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explained {
@@ -32,6 +43,8 @@ pub struct Explained {
     pub address: String,
     /// The host that it became.
     pub host: Option<String>,
+    /// The reason for being left out, as a word.
+    pub skipped: Option<&'static str>,
     /// Why it was left out, or what is worth knowing about it.
     pub note: String,
 }
@@ -43,6 +56,10 @@ pub struct Guess {
     pub inventory: Inventory,
     /// All instances in the state's order.
     pub explained: Vec<Explained>,
+    /// Auto Scaling groups, whose hosts the state does not know.
+    pub scaling_groups: Vec<ScalingGroup>,
+    /// Group names as they were in tags and addresses, and as they are now.
+    pub renamed: BTreeMap<String, String>,
 }
 
 /// Guesses.
@@ -50,8 +67,11 @@ pub struct Guess {
 /// # Errors
 /// Everything that is wrong, one line each: names that occur twice or that Ansible does not allow, an instance in two
 /// places of the state.
-pub fn guess(resources: &[Resource], on_duplicate: OnDuplicate) -> Result<Guess, Vec<String>> {
-    let names = names(resources, on_duplicate);
+pub fn guess(resources: &[Resource], options: Options) -> Result<Guess, Vec<String>> {
+    let (groups, instances): (Vec<&Resource>, Vec<&Resource>) =
+        resources.iter().partition(|resource| resource.scaling_group.is_some());
+    let resources = instances.as_slice();
+    let names = names(resources, options.on_duplicate);
     let mut problems = Vec::new();
     let mut by_name: BTreeMap<&str, &Resource> = BTreeMap::new();
     let mut by_id: BTreeMap<&str, &Resource> = BTreeMap::new();
@@ -87,20 +107,35 @@ pub fn guess(resources: &[Resource], on_duplicate: OnDuplicate) -> Result<Guess,
         return Err(problems);
     }
     let taken: BTreeSet<&str> = by_name.keys().copied().collect();
-    let hosts = by_name.iter().map(|(name, resource)| host(name, resource, &taken)).collect();
+    let mut namer = Groups { taken, role_groups: options.role_groups, renamed: BTreeMap::new() };
+    let hosts = by_name.iter().map(|(name, resource)| host(name, resource, &mut namer)).collect();
     let explained =
         resources.iter().zip(&names).map(|(resource, name)| explain(resource, name.as_deref()));
-    let explained = explained.collect();
+    let mut explained: Vec<Explained> = explained.collect();
+    explained.extend(
+        groups.iter().filter(|group| group.skipped().is_some()).map(|group| explain(group, None)),
+    );
+    let scaling_groups = groups
+        .iter()
+        .filter(|group| group.skipped().is_none())
+        .map(|group| ScalingGroup {
+            key: host_name(&place(group)),
+            name: group.scaling_group.clone().unwrap_or_default(),
+            region: group.zone.as_deref().and_then(region),
+            groups: namer.of(group),
+            vars: Map::new(),
+        })
+        .collect();
     let inventory = Inventory::new(hosts, all_vars(by_name.values().copied()), BTreeMap::new());
-    Ok(Guess { inventory, explained })
+    Ok(Guess { inventory, explained, scaling_groups, renamed: namer.renamed })
 }
 
-fn hosts(resources: &[Resource]) -> impl Iterator<Item = &Resource> {
-    resources.iter().filter(|resource| resource.skipped().is_none())
+fn hosts<'r>(resources: &[&'r Resource]) -> impl Iterator<Item = &'r Resource> {
+    resources.iter().copied().filter(|resource| resource.skipped().is_none())
 }
 
 /// The name of each resource that is a host.
-fn names(resources: &[Resource], on_duplicate: OnDuplicate) -> Vec<Option<String>> {
+fn names(resources: &[&Resource], on_duplicate: OnDuplicate) -> Vec<Option<String>> {
     let mut names: Vec<Option<String>> = resources
         .iter()
         .map(|resource| resource.skipped().is_none().then(|| plain_name(resource)))
@@ -153,7 +188,7 @@ fn host_name(text: &str) -> String {
     name.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
 }
 
-fn host(name: &str, resource: &Resource, taken: &BTreeSet<&str>) -> Host {
+fn host(name: &str, resource: &Resource, groups: &mut Groups<'_>) -> Host {
     let region = resource.zone.as_deref().and_then(region);
     let vars = host_vars(
         resource.id.as_deref(),
@@ -167,35 +202,52 @@ fn host(name: &str, resource: &Resource, taken: &BTreeSet<&str>) -> Host {
         region,
         private_ip: resource.private_ip.clone(),
         public_ip: resource.public_ip.clone(),
-        groups: groups(resource, taken),
+        groups: groups.of(resource),
         vars,
     }
 }
 
-/// Valid names, sorted; none that Ansible keeps for itself or that is a host's.
-fn groups(resource: &Resource, taken: &BTreeSet<&str>) -> Vec<String> {
-    let tag = |name: &str| {
-        resource.tags.get(name).map(String::as_str).filter(|text| !text.trim().is_empty())
-    };
-    let mut names: Vec<String> = match tag("AnsibleGroups") {
-        Some(list) => list.split([',', ' ']).map(str::to_owned).collect(),
-        None => {
-            let places = resource.modules.iter().cloned().chain([resource.name.clone()]);
-            tag("Role").map(str::to_owned).into_iter().chain(places).collect()
+/// Names groups and remembers what it changed.
+struct Groups<'n> {
+    /// Names of hosts.
+    taken: BTreeSet<&'n str>,
+    role_groups: bool,
+    renamed: BTreeMap<String, String>,
+}
+
+impl Groups<'_> {
+    /// Valid names, sorted; none that Ansible keeps for itself or that is a host's.
+    fn of(&mut self, resource: &Resource) -> Vec<String> {
+        let tag = |name: &str| {
+            resource.tags.get(name).map(String::as_str).filter(|text| !text.trim().is_empty())
+        };
+        let mut names: Vec<String> = match tag("AnsibleGroups") {
+            Some(list) => list.split([',', ' ']).map(str::to_owned).collect(),
+            None => {
+                let places = resource.modules.iter().cloned().chain([resource.name.clone()]);
+                tag("Role").map(str::to_owned).into_iter().chain(places).collect()
+            }
+        };
+        names.extend(tag("Environment").map(|name| format!("env_{name}")));
+        names.extend(tag("Role").filter(|_| self.role_groups).map(|name| format!("role_{name}")));
+        let mut valid = BTreeSet::new();
+        for name in names.iter().map(|name| name.trim()) {
+            if !name.chars().any(|c| c.is_ascii_alphanumeric()) {
+                continue;
+            }
+            let new = valid_group_name(name);
+            if matches!(new.as_str(), "all" | "ungrouped" | "localhost")
+                || self.taken.contains(new.as_str())
+            {
+                continue;
+            }
+            if new != name {
+                self.renamed.insert(name.to_owned(), new.clone());
+            }
+            valid.insert(new);
         }
-    };
-    names.extend(tag("Environment").map(|name| format!("env_{name}")));
-    let valid: BTreeSet<String> = names
-        .iter()
-        .map(|name| name.trim())
-        .filter(|name| name.chars().any(|c| c.is_ascii_alphanumeric()))
-        .map(valid_group_name)
-        .filter(|name| {
-            !matches!(name.as_str(), "all" | "ungrouped" | "localhost")
-                && !taken.contains(name.as_str())
-        })
-        .collect();
-    valid.into_iter().collect()
+        valid.into_iter().collect()
+    }
 }
 
 /// `us-east-1a` → `us-east-1`; a local zone such as `us-west-2-lax-1a` keeps its region's three parts.
@@ -236,7 +288,12 @@ fn explain(resource: &Resource, host: Option<&str>) -> Explained {
         None if resource.tainted => "tainted: the next apply replaces it".to_owned(),
         None => String::new(),
     };
-    Explained { address: resource.address.clone(), host: host.map(str::to_owned), note }
+    Explained {
+        address: resource.address.clone(),
+        host: host.map(str::to_owned),
+        skipped: resource.skipped().map(Skipped::name),
+        note,
+    }
 }
 
 #[cfg(test)]
@@ -269,6 +326,10 @@ mod tests {
                 )
             })
             .collect()
+    }
+
+    fn guess(resources: &[Resource], on_duplicate: OnDuplicate) -> Result<Guess, Vec<String>> {
+        super::guess(resources, Options { on_duplicate, role_groups: false })
     }
 
     fn names_of(resources: &[Resource], on_duplicate: OnDuplicate) -> Vec<String> {

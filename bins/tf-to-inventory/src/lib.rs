@@ -1,114 +1,154 @@
-//! Turns Terraform's outputs into an Ansible inventory.
+//! Turns Terraform's outputs or states into an Ansible inventory.
 //!
-//! Bytes → [`document`] (which kind of document, and its output `inventory`) → [`contract`] (a valid inventory, or
-//! everything that is wrong) → [`ansible`] (the forms that Ansible reads). A state without that output: [`resources`] →
-//! [`guess`]. Nothing is written before all of it went well.
+//! Sources → bytes ([`fetch`]) → [`document`] (which kind of document, and what is wanted of it) → [`contract`] (a valid
+//! inventory, or everything that is wrong); a state without the output `inventory`: [`resources`] → [`guess`] →
+//! [`scaling`] (hosts of scaling groups) → [`merge`] → [`ansible`] (the forms that Ansible reads). Nothing is written
+//! before all of it went well.
 
 pub mod ansible;
 mod args;
+mod aws;
 pub mod contract;
 pub mod document;
 mod error;
+mod fetch;
 mod file;
+mod folder;
 pub mod guess;
+pub mod merge;
+mod part;
 pub mod resources;
+pub mod scaling;
+mod source;
+mod xml;
 
-pub use args::{Args, OutputFormat};
+pub use args::{Args, OutputFormat, ScalingGroups};
 pub use error::Error;
 
-use contract::Converted;
-use deploy_cli::{Context, Done, Exit};
+use deploy_cli::{Context, Done, Exit, Format};
 use deploy_inventory::{Host, Inventory};
 use deploy_report::{Subject, SubjectOutcome};
-use serde_json::json;
-use std::collections::BTreeMap;
-use std::path::Path;
+use part::Part;
+use serde_json::{Value, json};
+use source::Source;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
 
 /// Reads, converts, and writes, compares or prints.
 ///
 /// # Errors
 /// [`Error`], with nothing written.
 pub async fn run(args: &Args, ctx: &Context) -> Result<Done, Error> {
-    let name = source_name(&args.source)?;
-    let bytes =
-        file::read(&args.source).map_err(|source| Error::Read { name: name.clone(), source })?;
-    let found = find(args, &name, &bytes)?;
-    let inventory = limited(args, &name, found.inventory)?;
-    let of_hosts = inventory.hosts().iter().map(subject);
-    let subjects: Vec<Subject> = found.subjects.into_iter().chain(of_hosts).collect();
+    let parts = tokio::select! {
+        parts = gather(args, ctx) => parts?,
+        exit = ctx.stopped() => return Err(Error::Stopped(exit)),
+    };
+    let name = parts.iter().map(|part| part.name.as_str()).collect::<Vec<_>>().join(", ");
+    let pieces: Vec<merge::Part> = parts
+        .iter()
+        .map(|part| merge::Part { name: part.name.clone(), inventory: part.inventory.clone() })
+        .collect();
+    let merge::Merged { inventory, conflicts } =
+        merge::merge(&pieces, args.on_conflict, &args.group_by)
+            .map_err(|problems| Error::Conflict { problems })?;
+    let explained = args.explain.then(|| part::explained(&parts, &inventory, &conflicts));
+    let inventory = limited(args, &name, inventory)?;
+    let mut subjects = Vec::new();
+    if is_reported(args, ctx) {
+        subjects.extend(parts.iter().flat_map(Part::subjects));
+        let conflict = |text: &String| {
+            Subject::new("conflict", "sources", SubjectOutcome::Warned, text.clone())
+        };
+        subjects.extend(conflicts.iter().map(conflict));
+        subjects.extend(inventory.hosts().iter().map(subject));
+    }
     let mut done = finish(args, ctx, &inventory, subjects)?;
-    if args.explain {
-        done.stdout = Some(found.explained);
+    if explained.is_some() {
+        done.stdout.clone_from(&explained);
+        done.document = explained;
     }
     Ok(done)
 }
 
-/// An inventory and where it comes from.
-struct Found {
-    inventory: Inventory,
-    /// What people should know besides the hosts.
-    subjects: Vec<Subject>,
-    /// What `--explain` prints.
-    explained: String,
+/// Whether anybody sees the report: Ansible, which waits for the script protocol, does not.
+fn is_reported(args: &Args, ctx: &Context) -> bool {
+    let prints = args.output.is_none() && ctx.format() == Format::Text;
+    !prints || args.common.report.is_some() || ctx.in_actions()
 }
 
-/// The output `inventory`; in a state without it a guess from its instances.
-fn find(args: &Args, name: &str, bytes: &[u8]) -> Result<Found, Error> {
-    let value = match document::inventory_value(bytes) {
-        Ok(value) => value,
-        Err(fault @ (document::Fault::NoOutputs | document::Fault::NoInventory { .. })) => {
-            let instances = resources::instances(bytes);
-            if instances.is_empty() {
-                return Err(Error::Document { name: name.to_owned(), fault });
-            }
-            return guessed(args, name, &instances);
+/// Everything that the sources say, scaling groups looked up.
+async fn gather(args: &Args, ctx: &Context) -> Result<Vec<Part>, Error> {
+    let wanted = part::wanted(args)?;
+    let mut sources = Vec::new();
+    for text in args.sources.iter().filter(|text| !text.is_empty()) {
+        let source = Source::of(text, args.workspace.as_deref(), &args.workspace_key_prefix);
+        let source = source.map_err(Error::Usage)?;
+        if sources.contains(&source) {
+            return Err(Error::Usage(format!("`{text}` is given twice")));
         }
-        Err(fault) => return Err(Error::Document { name: name.to_owned(), fault }),
-    };
-    let Converted { inventory, renamed } = contract::convert(&value)
-        .map_err(|problems| Error::Contract { name: name.to_owned(), problems })?;
-    let subjects = renamed.iter().map(|(old, new)| {
-        let detail = format!(
-            "the group `{old}` is written as `{new}`: Ansible wants letters, digits and `_`"
-        );
-        Subject::new("group", new, SubjectOutcome::Warned, detail)
-    });
-    let hosts = inventory.hosts().iter();
-    let entries = hosts.map(|host| json!({"host": host.name, "groups": host.groups, "note": ""}));
-    let explained = explained("output", entries.collect());
-    Ok(Found { subjects: subjects.collect(), explained, inventory })
+        sources.push(source);
+    }
+    if sources.is_empty() {
+        return Err(Error::Usage("no source is given".to_owned()));
+    }
+    let mut parts = Vec::new();
+    for source in &sources {
+        let fetch::Fetched { name, bytes } = fetch::fetch(source, args, ctx).await?;
+        let found = part::read(&name, &bytes, &wanted)?;
+        drop(bytes);
+        mask(ctx, &found.secrets)
+            .map_err(|source| Error::Read { name: "stderr".into(), source })?;
+        parts.push(Part::of(&name, found, args)?);
+    }
+    part::add_variables(&mut parts, args)?;
+    for part in &mut parts {
+        look_up(part, args, ctx).await?;
+    }
+    Ok(parts)
 }
 
-fn guessed(args: &Args, name: &str, instances: &[resources::Resource]) -> Result<Found, Error> {
-    let guess::Guess { inventory, explained: entries } = guess::guess(instances, args.on_duplicate)
-        .map_err(|problems| Error::Guess { name: name.to_owned(), problems })?;
-    let notes = entries.iter().filter(|entry| !entry.note.is_empty()).map(|entry| {
-        let outcome =
-            if entry.host.is_some() { SubjectOutcome::Warned } else { SubjectOutcome::Skipped };
-        Subject::new("instance", &entry.address, outcome, entry.note.clone())
-    });
-    let note =
-        "no output `inventory`: names and groups are guessed from tags, modules and resources";
-    let mut subjects =
-        vec![Subject::new("source", "resources", SubjectOutcome::Warned, note.to_owned())];
-    subjects.extend(notes);
-    let groups: BTreeMap<&str, &[String]> =
-        inventory.hosts().iter().map(|host| (host.name.as_str(), host.groups.as_slice())).collect();
-    let entries = entries.iter().map(|entry| {
-        let host = entry.host.as_deref();
-        json!({
-            "address": entry.address,
-            "host": host,
-            "groups": host.and_then(|host| groups.get(host)).copied().unwrap_or_default(),
-            "note": entry.note,
-        })
-    });
-    let explained = explained("resources", entries.collect());
-    Ok(Found { subjects, explained, inventory })
+/// Hides secrets from the log before anything else can print them. On stderr: stdout may be the inventory.
+fn mask(ctx: &Context, secrets: &[Value]) -> io::Result<()> {
+    let mut open: Vec<&Value> = secrets.iter().collect();
+    let mut texts = BTreeSet::new();
+    while let Some(value) = open.pop() {
+        match value {
+            Value::String(text) => {
+                texts.insert(text.clone());
+            }
+            Value::Number(number) => {
+                texts.insert(number.to_string());
+            }
+            Value::Array(items) => open.extend(items),
+            Value::Object(members) => open.extend(members.values()),
+            Value::Null | Value::Bool(_) => {}
+        }
+    }
+    let mut stderr = io::stderr().lock();
+    texts.iter().try_for_each(|text| ctx.actions().mask(&mut stderr, text))?;
+    stderr.flush()
 }
 
-fn explained(source: &str, entries: Vec<serde_json::Value>) -> String {
-    format!("{:#}\n", json!({"version": 1, "source": source, "instances": entries}))
+async fn look_up(part: &mut Part, args: &Args, ctx: &Context) -> Result<(), Error> {
+    if args.scaling_groups == ScalingGroups::Skip {
+        part.skip_scaling_groups();
+        return Ok(());
+    }
+    let mut regions: BTreeMap<Option<String>, Vec<contract::ScalingGroup>> = BTreeMap::new();
+    for group in std::mem::take(&mut part.scaling_groups) {
+        regions.entry(group.region.clone()).or_default().push(group);
+    }
+    let name = part.name.clone();
+    for (region, groups) in regions {
+        let failed = |fault| Error::Scaling { name: name.clone(), fault };
+        let config = deploy_aws::load(ctx, region.as_deref()).await;
+        let config = config.map_err(|error| failed(scaling::Fault::Aws(error)))?;
+        let region = config.region().map(ToString::to_string).unwrap_or_default();
+        let client = aws::Client::new(config);
+        let found = scaling::resolve(&groups, &region, &client).await.map_err(failed)?;
+        part.add(found).map_err(|problems| Error::Conflict { problems })?;
+    }
+    Ok(())
 }
 
 /// Holds the inventory against `--limit`, `--require-group` and `--allow-empty`.
@@ -118,11 +158,7 @@ fn limited(args: &Args, name: &str, inventory: Inventory) -> Result<Inventory, E
         Some(pattern) => {
             let chosen = inventory.select(Some(pattern)).map_err(Error::Limit)?;
             let hosts = chosen.into_iter().cloned().collect();
-            let groups = inventory.groups().into_iter();
-            let group_vars = groups
-                .filter_map(|group| Some((group.to_owned(), inventory.group_vars(group)?.clone())))
-                .collect();
-            Inventory::new(hosts, inventory.all_vars().clone(), group_vars)
+            inventory.with_hosts(hosts)
         }
     };
     if inventory.hosts().is_empty() && !args.allow_empty {
@@ -201,21 +237,6 @@ fn deliver(args: &Args, inventory: &Inventory, counted: &str) -> Result<Ending, 
     file::replace(path, &text).map_err(failed("replace"))?;
     let note = if changed { "" } else { ", unchanged" };
     Ok(Ending { changed, ..success(format!("{counted}{note}: `{shown}`")) })
-}
-
-/// The source for people; refuses what this version does not read.
-fn source_name(source: &str) -> Result<String, Error> {
-    if source == "-" {
-        return Ok("stdin".to_owned());
-    }
-    let name = format!("`{source}`");
-    if source.starts_with("s3://") {
-        return Err(Error::Source { name, what: "an object in S3" });
-    }
-    if Path::new(source).is_dir() {
-        return Err(Error::Source { name, what: "a folder" });
-    }
-    Ok(name)
 }
 
 fn subject(host: &Host) -> Subject {

@@ -13,8 +13,14 @@ use std::fmt;
 
 /// The resource type that becomes hosts.
 const INSTANCE: &str = "aws_instance";
+/// The resource type whose instances are known to EC2 alone.
+const SCALING_GROUP: &str = "aws_autoscaling_group";
 
-/// An instance of a resource `aws_instance`, as the document shows it.
+fn is_of_interest(kind: &str) -> bool {
+    matches!(kind, INSTANCE | SCALING_GROUP)
+}
+
+/// An instance of a resource `aws_instance` or `aws_autoscaling_group`, as the document shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resource {
     /// Its address, e.g. `module.sbc["a"].aws_instance.node[0]`.
@@ -23,6 +29,8 @@ pub struct Resource {
     pub modules: Vec<String>,
     /// The name of the resource block.
     pub name: String,
+    /// It is an Auto Scaling group, of this name in AWS.
+    pub scaling_group: Option<String>,
     /// A `data` source: somebody else's instance.
     pub data: bool,
     /// To be destroyed: a newer instance has taken its place.
@@ -57,6 +65,16 @@ pub enum Skipped {
 }
 
 impl Skipped {
+    /// For programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Deposed => "deposed",
+            Self::NoId => "no-id",
+            Self::NotRunning => "stopped",
+        }
+    }
+
     /// For people.
     pub fn why(self) -> &'static str {
         match self {
@@ -87,34 +105,7 @@ impl Resource {
 
 /// The member `resources` of a state of format 4.
 #[derive(Debug, Default)]
-struct StateResources(Vec<Resource>);
-
-/// The instances of a state of format 4 or of what `terraform show -json` wrote; none for any other document.
-pub fn instances(bytes: &[u8]) -> Vec<Resource> {
-    #[derive(Deserialize)]
-    struct Document {
-        version: Option<u64>,
-        format_version: Option<String>,
-        #[serde(default)]
-        resources: StateResources,
-        #[serde(default)]
-        values: Values,
-    }
-    #[derive(Default, Deserialize)]
-    struct Values {
-        #[serde(default)]
-        root_module: ShownModule,
-    }
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    match serde_json::from_slice::<Document>(bytes) {
-        Ok(document) if document.version == Some(4) => document.resources.0,
-        Ok(document) if document.format_version.is_some() => {
-            document.values.root_module.into_resources()
-        }
-        // Outputs, whose names may be anything, have other types at these places.
-        Ok(_) | Err(_) => Vec::new(),
-    }
-}
+pub(crate) struct StateResources(pub(crate) Vec<Resource>);
 
 #[derive(Deserialize)]
 struct StateBlock {
@@ -151,18 +142,22 @@ impl<'de> Deserialize<'de> for StateResources {
                 f.write_str("a list of resources")
             }
 
+            fn visit_unit<E>(self) -> Result<StateResources, E> {
+                Ok(StateResources::default())
+            }
+
             // One block at a time, so that what is not kept is gone before the next one is read.
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<StateResources, A::Error> {
                 let mut found = Vec::new();
                 while let Some(block) = seq.next_element::<StateBlock>()? {
-                    if block.kind == INSTANCE {
+                    if is_of_interest(&block.kind) {
                         found.extend(block.resources());
                     }
                 }
                 Ok(StateResources(found))
             }
         }
-        deserializer.deserialize_seq(Reader)
+        deserializer.deserialize_any(Reader)
     }
 }
 
@@ -173,11 +168,11 @@ impl StateBlock {
         let block = [
             (!module.is_empty()).then_some(module.as_str()),
             data.then_some("data"),
-            Some(INSTANCE),
+            Some(self.kind.as_str()),
             Some(self.name.as_str()),
         ];
         let block = block.into_iter().flatten().collect::<Vec<_>>().join(".");
-        let (modules, name) = (module_names(&module), self.name.clone());
+        let (modules, name, kind) = (module_names(&module), self.name.clone(), self.kind.clone());
         self.instances.into_iter().map(move |instance| {
             let index = instance.index_key.map(|key| format!("[{key}]")).unwrap_or_default();
             let base = Resource {
@@ -194,14 +189,14 @@ impl StateBlock {
                 let step = |number: usize| path[number]["value"].as_str();
                 attributes.forget(step(0).unwrap_or_default(), step(1));
             }
-            attributes.into_resource(base)
+            attributes.into_resource(&kind, base)
         })
     }
 }
 
 /// The member `root_module` of `terraform show -json`.
 #[derive(Debug, Default, Deserialize)]
-struct ShownModule {
+pub(crate) struct ShownModule {
     #[serde(default)]
     resources: Vec<ShownResource>,
     #[serde(default)]
@@ -229,11 +224,11 @@ struct ShownResource {
 }
 
 impl ShownModule {
-    fn into_resources(self) -> Vec<Resource> {
+    pub(crate) fn into_resources(self) -> Vec<Resource> {
         let mut found: Vec<Resource> = self
             .resources
             .into_iter()
-            .filter(|resource| resource.kind == INSTANCE)
+            .filter(|resource| is_of_interest(&resource.kind))
             .map(ShownResource::into_resource)
             .collect();
         found.extend(self.child_modules.into_iter().flat_map(Self::into_resources));
@@ -264,7 +259,7 @@ impl ShownResource {
                 _ => {}
             }
         }
-        attributes.into_resource(base)
+        attributes.into_resource(&self.kind, base)
     }
 }
 
@@ -275,12 +270,14 @@ struct Attributes {
     tags: BTreeMap<String, String>,
 }
 
-const TEXTS: [&str; 5] = ["id", "instance_state", "availability_zone", "private_ip", "public_ip"];
+const TEXTS: [&str; 6] =
+    ["id", "instance_state", "availability_zone", "private_ip", "public_ip", "name"];
 
 impl Attributes {
     /// Drops what the document marks as sensitive: an attribute, or one tag.
     fn forget(&mut self, attribute: &str, key: Option<&str>) {
         match (attribute, key) {
+            ("tag", _) => self.tags.clear(),
             ("tags" | "tags_all", Some(key)) => {
                 self.tags.remove(key);
             }
@@ -291,9 +288,10 @@ impl Attributes {
         }
     }
 
-    fn into_resource(mut self, base: Resource) -> Resource {
+    fn into_resource(mut self, kind: &str, base: Resource) -> Resource {
         let mut text = |name| self.texts.remove(name).filter(|text: &String| !text.is_empty());
         Resource {
+            scaling_group: (kind == SCALING_GROUP).then(|| text("name").unwrap_or_default()),
             id: text("id"),
             state: text("instance_state"),
             zone: text("availability_zone"),
@@ -333,6 +331,12 @@ impl<'de> Deserialize<'de> for Attributes {
                                 .filter_map(|(key, value)| Some((key, value.as_str()?.to_owned())));
                             found.tags.extend(texts);
                         }
+                    } else if key == "tag" {
+                        found.tags.extend(listed_tags(&map.next_value()?));
+                    } else if key == "availability_zones" {
+                        if let Some(zone) = map.next_value::<Value>()?[0].as_str() {
+                            found.texts.insert("availability_zone", zone.to_owned());
+                        }
                     } else {
                         map.next_value::<IgnoredAny>()?;
                     }
@@ -342,6 +346,13 @@ impl<'de> Deserialize<'de> for Attributes {
         }
         deserializer.deserialize_any(Reader)
     }
+}
+
+/// The blocks `tag` of a scaling group.
+fn listed_tags(blocks: &Value) -> impl Iterator<Item = (String, String)> {
+    blocks.as_array().into_iter().flatten().filter_map(|block| {
+        Some((block["key"].as_str()?.to_owned(), block["value"].as_str()?.to_owned()))
+    })
 }
 
 /// The names of the modules in an address, without their keys: `module.a["x.y"].module.b[0].aws_instance.c` → `a`, `b`.

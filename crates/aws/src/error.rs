@@ -131,7 +131,7 @@ impl Error {
 }
 
 /// An error and its causes in one line. Each says only its own part, and what a cause repeats is left out.
-fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

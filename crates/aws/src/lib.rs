@@ -4,7 +4,7 @@
 mod error;
 
 pub use aws_config::SdkConfig;
-pub use error::Error;
+pub use error::{Error, chain};
 
 use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;

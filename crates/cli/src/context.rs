@@ -28,6 +28,8 @@ pub struct Done {
     pub report: Report,
     /// What stdout gets in text mode instead of the report's own text.
     pub stdout: Option<String>,
+    /// What stdout gets in JSON mode instead of the report: a JSON document that the user asked for by a flag.
+    pub document: Option<String>,
     /// Step outputs besides `outcome`.
     pub outputs: Vec<(String, String)>,
     /// Annotations besides the ones that are made from failed subjects when this is empty.
@@ -43,6 +45,7 @@ impl Done {
             exit,
             report,
             stdout: None,
+            document: None,
             outputs: Vec::new(),
             annotations: Vec::new(),
             summary: None,
@@ -196,6 +199,7 @@ impl Context {
     fn publish(&self, done: &Done, failed: bool) -> Result<(), String> {
         let mut stdout = io::stdout().lock();
         let text = match self.common.format {
+            Format::Json if done.document.is_some() => done.document.clone(),
             Format::Json => {
                 let json = serde_json::to_string_pretty(&done.report)
                     .expect("a report has only string keys");

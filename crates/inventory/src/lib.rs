@@ -10,7 +10,7 @@ pub use parse::ParseError;
 pub use pattern::PatternError;
 
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Host variable with the EC2 instance ID.
 pub const INSTANCE_ID: &str = "instance_id";
@@ -25,6 +25,9 @@ pub const ENVIRONMENT: &str = "deploy_environment";
 /// Variable of all hosts: the AWS region.
 pub const REGION: &str = "deploy_region";
 
+/// Variable of a group that Ansible weighs groups of the same depth by; 1 without it.
+pub const PRIORITY: &str = "ansible_group_priority";
+
 /// One host.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Host {
@@ -38,7 +41,7 @@ pub struct Host {
     pub private_ip: Option<String>,
     /// Public address.
     pub public_ip: Option<String>,
-    /// The groups it is in, sorted, without `all` and `ungrouped`.
+    /// The groups it is in, by way of their children too, sorted, without `all` and `ungrouped`.
     pub groups: Vec<String>,
     /// Its own variables, as in the file.
     pub vars: Map<String, Value>,
@@ -50,6 +53,7 @@ pub struct Inventory {
     hosts: Vec<Host>,
     all_vars: Map<String, Value>,
     group_vars: BTreeMap<String, Map<String, Value>>,
+    children: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Inventory {
@@ -59,7 +63,65 @@ impl Inventory {
         all_vars: Map<String, Value>,
         group_vars: BTreeMap<String, Map<String, Value>>,
     ) -> Self {
-        Self { hosts, all_vars, group_vars }
+        Self { hosts, all_vars, group_vars, children: BTreeMap::new() }
+    }
+
+    /// The same with groups in groups, parent → children: hosts of a child are hosts of its parents, too.
+    ///
+    /// # Errors
+    /// [`ParseError::Shape`] when a group contains itself.
+    pub fn with_children(
+        mut self,
+        children: BTreeMap<String, BTreeSet<String>>,
+    ) -> Result<Self, ParseError> {
+        self.children = children;
+        if let Some(group) =
+            self.children.keys().find(|group| self.ancestors(group).contains(*group))
+        {
+            return Err(ParseError::Shape(format!("group `{group}` contains itself")));
+        }
+        let hosts = std::mem::take(&mut self.hosts);
+        Ok(self.with_hosts(hosts))
+    }
+
+    /// The same with other hosts.
+    #[must_use]
+    pub fn with_hosts(mut self, mut hosts: Vec<Host>) -> Self {
+        if !self.children.is_empty() {
+            for host in &mut hosts {
+                let mut groups: BTreeSet<String> = host.groups.iter().cloned().collect();
+                groups.extend(host.groups.iter().flat_map(|group| self.ancestors(group)));
+                host.groups = groups.into_iter().collect();
+            }
+        }
+        self.hosts = hosts;
+        self
+    }
+
+    /// The same with more variables of a group, or of all hosts. Variables stay sorted.
+    #[must_use]
+    pub fn with_vars(mut self, group: Option<&str>, vars: Map<String, Value>) -> Self {
+        let known = match group {
+            None => &mut self.all_vars,
+            Some(group) => self.group_vars.entry(group.to_owned()).or_default(),
+        };
+        known.extend(vars);
+        known.sort_keys();
+        self
+    }
+
+    /// All groups that contain this one, at any depth.
+    fn ancestors(&self, group: &str) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        let mut open = vec![group.to_owned()];
+        while let Some(group) = open.pop() {
+            for (parent, children) in &self.children {
+                if children.contains(&group) && found.insert(parent.clone()) {
+                    open.push(parent.clone());
+                }
+            }
+        }
+        found
     }
 
     /// Reads the text of an inventory file.
@@ -99,13 +161,40 @@ impl Inventory {
         self.group_vars.get(group)
     }
 
-    /// Names of the groups that have a host or variables, sorted.
+    /// The groups directly in this one, sorted.
+    pub fn children(&self, group: &str) -> impl Iterator<Item = &str> {
+        self.children.get(group).into_iter().flatten().map(String::as_str)
+    }
+
+    /// The groups that contain others, with those.
+    pub fn nesting(&self) -> &BTreeMap<String, BTreeSet<String>> {
+        &self.children
+    }
+
+    /// Names of the groups that have a host, variables, a parent or children, sorted.
     pub fn groups(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.group_vars.keys().map(String::as_str).collect();
-        names.extend(self.hosts.iter().flat_map(|host| &host.groups).map(String::as_str));
-        names.sort_unstable();
-        names.dedup();
-        names
+        let nested =
+            self.children.iter().flat_map(|(group, children)| children.iter().chain([group]));
+        let names = self.group_vars.keys().chain(nested);
+        let names =
+            names.chain(self.hosts.iter().flat_map(|host| &host.groups)).map(String::as_str);
+        names.collect::<BTreeSet<&str>>().into_iter().collect()
+    }
+
+    /// The hosts of every group that are in none of its children, in the file's order.
+    pub fn members(&self) -> BTreeMap<&str, Vec<&Host>> {
+        let mut members: BTreeMap<&str, Vec<&Host>> =
+            self.groups().into_iter().map(|group| (group, Vec::new())).collect();
+        for host in &self.hosts {
+            for group in &host.groups {
+                let by_child =
+                    self.children(group).any(|child| host.groups.iter().any(|name| name == child));
+                if let (false, Some(list)) = (by_child, members.get_mut(group.as_str())) {
+                    list.push(host);
+                }
+            }
+        }
+        members
     }
 
     /// The project, from the variables of all hosts.
@@ -123,16 +212,25 @@ impl Inventory {
         self.all_vars.get(REGION)?.as_str()
     }
 
-    /// What a variable is worth on a host: the host's own value, else a group's (the last group by name wins, as in
-    /// Ansible for groups of equal depth), else the one for all.
+    /// What a variable is worth on a host: the host's own value, else a group's, else the one for all. Of several groups
+    /// the deepest wins, then the one of the highest `ansible_group_priority`, then the last by name, as in Ansible
+    /// (`sort_groups` in its `inventory/group.py`).
     pub fn variable<'a>(&'a self, host: &'a Host, name: &str) -> Option<&'a Value> {
         let group_value = || {
-            host.groups
-                .iter()
-                .rev()
-                .find_map(|group| self.group_vars.get(group).and_then(|vars| vars.get(name)))
+            let with = host.groups.iter().filter_map(|group| {
+                let vars = self.group_vars.get(group)?;
+                let priority = vars.get(PRIORITY).and_then(Value::as_i64).unwrap_or(1);
+                Some(((self.depth(group), priority, group), vars.get(name)?))
+            });
+            with.max_by_key(|(order, _)| *order).map(|(_, value)| value)
         };
         host.vars.get(name).or_else(group_value).or_else(|| self.all_vars.get(name))
+    }
+
+    /// How many groups stand above this one on the longest way up.
+    fn depth(&self, group: &str) -> usize {
+        let parents = self.children.iter().filter(|(_, children)| children.contains(group));
+        parents.map(|(parent, _)| self.depth(parent) + 1).max().unwrap_or(0)
     }
 
     /// The inventory as an Ansible inventory file, deterministic for the same content.
@@ -142,19 +240,25 @@ impl Inventory {
             .iter()
             .map(|host| (host.name.clone(), Value::Object(host.vars.clone())))
             .collect();
-        let children: Map<String, Value> =
-            self.groups().into_iter().map(|group| self.group_value(group)).collect();
+        let children: Map<String, Value> = self
+            .members()
+            .into_iter()
+            .map(|(group, members)| (group.to_owned(), self.group_value(group, &members)))
+            .collect();
         json!({"all": {"hosts": hosts, "vars": self.all_vars, "children": children}})
     }
 
-    fn group_value(&self, group: &str) -> (String, Value) {
-        let members = self.hosts.iter().filter(|host| host.groups.iter().any(|name| name == group));
-        let hosts: Map<String, Value> =
-            members.map(|host| (host.name.clone(), json!({}))).collect();
-        let mut value = Map::from_iter([("hosts".to_owned(), Value::Object(hosts))]);
+    fn group_value(&self, group: &str, members: &[&Host]) -> Value {
+        let hosts = members.iter().map(|host| (host.name.clone(), json!({})));
+        let mut value = Map::from_iter([("hosts".to_owned(), Value::Object(hosts.collect()))]);
         if let Some(vars) = self.group_vars.get(group).filter(|vars| !vars.is_empty()) {
             value.insert("vars".to_owned(), Value::Object(vars.clone()));
         }
-        (group.to_owned(), Value::Object(value))
+        let children: Map<String, Value> =
+            self.children(group).map(|child| (child.to_owned(), json!({}))).collect();
+        if !children.is_empty() {
+            value.insert("children".to_owned(), Value::Object(children));
+        }
+        Value::Object(value)
     }
 }

@@ -30,6 +30,7 @@ struct Reader {
     host_vars: BTreeMap<String, Map<String, Value>>,
     memberships: BTreeMap<String, BTreeSet<String>>,
     group_vars: BTreeMap<String, Map<String, Value>>,
+    children: BTreeMap<String, BTreeSet<String>>,
 }
 
 pub(crate) fn parse(text: &str) -> Result<Inventory, ParseError> {
@@ -52,9 +53,10 @@ pub(crate) fn parse(text: &str) -> Result<Inventory, ParseError> {
         host_vars: BTreeMap::new(),
         memberships: BTreeMap::new(),
         group_vars: BTreeMap::new(),
+        children: BTreeMap::new(),
     };
     reader.group("all", all, &mut Vec::new())?;
-    Ok(reader.finish())
+    reader.finish()
 }
 
 fn object<'a>(value: &'a Value, what: &str) -> Result<&'a Map<String, Value>, ParseError> {
@@ -84,6 +86,10 @@ impl Reader {
                         for (child, value) in
                             object(value, &format!("`children` of group `{name}`"))?
                         {
+                            if name != "all" {
+                                let known = self.children.entry(name.to_owned()).or_default();
+                                known.insert(child.clone());
+                            }
                             self.group(child, value, path)?;
                         }
                     }
@@ -116,7 +122,7 @@ impl Reader {
         Ok(())
     }
 
-    fn finish(mut self) -> Inventory {
+    fn finish(mut self) -> Result<Inventory, ParseError> {
         let all_vars = self.group_vars.remove("all").unwrap_or_default();
         let text = |vars: &Map<String, Value>, key: &str| {
             vars.get(key).and_then(Value::as_str).map(str::to_owned)
@@ -142,7 +148,7 @@ impl Reader {
                 }
             })
             .collect();
-        Inventory::new(hosts, all_vars, self.group_vars)
+        Inventory::new(hosts, all_vars, self.group_vars).with_children(self.children)
     }
 }
 
@@ -177,6 +183,23 @@ mod tests {
     }
 
     #[test]
+    fn groups_in_groups_may_be_told_in_two_places() {
+        let text = r#"{"all": {"hosts": {"a": {}, "b": {}}, "children": {
+            "sip": {"hosts": {"a": {}}, "vars": {"x": 1}}, "voip": {"hosts": {"b": {}}, "vars": {"x": 2, "y": 2}, "children": {"sip": {}}},
+            "zone": {"hosts": {"a": {}}, "vars": {"y": 3, "ansible_group_priority": 0}}}}}"#;
+        let inventory = Inventory::parse(text).unwrap();
+        let a = &inventory.hosts()[0];
+        assert_eq!(a.groups, ["sip", "voip", "zone"]);
+        // The deeper group wins, then the priority.
+        assert_eq!(inventory.variable(a, "x"), Some(&Value::from(1)));
+        assert_eq!(inventory.variable(a, "y"), Some(&Value::from(2)));
+        let names: Vec<&str> =
+            inventory.members()["voip"].iter().map(|host| host.name.as_str()).collect();
+        assert_eq!(names, ["b"], "what is in a child is not named again");
+        assert_eq!(Inventory::parse(&inventory.to_value().to_string()).unwrap(), inventory);
+    }
+
+    #[test]
     fn what_is_no_inventory_is_refused_with_its_place() {
         let check = |text: &str, expected: &str| {
             assert_eq!(Inventory::parse(text).unwrap_err().to_string(), expected)
@@ -191,6 +214,10 @@ mod tests {
         );
         check(
             r#"{"all": {"children": {"a": {"children": {"a": {}}}}}}"#,
+            "not an inventory: group `a` contains itself",
+        );
+        check(
+            r#"{"all": {"children": {"a": {"children": {"b": {}}}, "b": {"children": {"a": {}}}}}}"#,
             "not an inventory: group `a` contains itself",
         );
     }

@@ -171,10 +171,6 @@ fn bad_documents_are_refused_and_nothing_is_lost() {
         refused(document, 2);
     }
     refused(&outputs(|value| value["version"] = json!(2)), 2);
-    refused(
-        &outputs(|value| value["scaling_groups"] = json!({"web": {"name": "w", "groups": []}})),
-        2,
-    );
     refused(&outputs(|value| *value = Value::Null), 2);
     refused(&outputs(|value| value["vars"] = json!({"x": {"__ansible_unsafe": "y"}})), 2);
 }
@@ -210,13 +206,14 @@ fn what_cannot_be_read_or_written_is_named() {
     };
     let source = fixture("outputs.json");
     check(&["/nonexistent/outputs.json"], "error: cannot read `/nonexistent/outputs.json`");
-    check(&["/"], "error: `/` is a folder, which this version does not read");
-    check(&["s3://bucket/key"], "is an object in S3, which this version does not read");
+    check(&["s3://bucket"], "error: `s3://bucket` names no object");
+    check(&["https://example.org/x"], "is an address of the kind `https`, and only `s3` is read");
+    check(&["-", "-"], "error: `-` is given twice");
     check(
         &[source.to_str().unwrap(), "--output", "/dev/null"],
         "error: cannot replace `/dev/null`",
     );
     check(&[source.to_str().unwrap(), "--output", "/dev/null/x"], "error: cannot");
-    check(&[], "<FILE>");
+    check(&[], "<SOURCE>");
     check(&["-", "--list", "--host", "x"], "cannot be used with");
 }

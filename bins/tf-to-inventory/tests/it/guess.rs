@@ -32,7 +32,17 @@ fn instances_of_modules_count_and_for_each_become_hosts() {
 #[test]
 fn explain_names_every_instance() {
     let explained = guessed(&["--explain"]);
-    assert_eq!(explained["source"], "resources");
+    assert_eq!(explained["sources"][0]["from"], "resources");
+    let skipped: Vec<&str> = explained["instances"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|entry| entry["skipped"].as_str())
+        .collect();
+    assert_eq!(skipped, ["deposed", "stopped", "no-id", "data"]);
+    assert_eq!(explained["renamed_groups"]["uc-engine"], "uc_engine");
+    // The same with `--format json`: it is JSON already.
+    assert_eq!(guessed(&["--explain", "--format", "json"]), explained);
     let notes: Vec<(&str, &str, &str)> = explained["instances"]
         .as_array()
         .unwrap()

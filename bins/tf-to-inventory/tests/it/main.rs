@@ -8,6 +8,7 @@
 mod ansible;
 mod command;
 mod guess;
+mod sources;
 
 use deploy_testkit::Tool;
 use std::path::{Path, PathBuf};

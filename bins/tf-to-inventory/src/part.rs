@@ -1,0 +1,225 @@
+//! What one source says, before its scaling groups are looked up and the sources are merged.
+
+use crate::args::Args;
+use crate::contract::{self, Converted, ScalingGroup};
+use crate::document::{self, Wanted};
+use crate::error::Error;
+use crate::guess::{self, Guess};
+use crate::merge::GroupBy;
+use crate::resources::Resource;
+use crate::scaling::Resolved;
+use deploy_inventory::Inventory;
+use deploy_report::{Subject, SubjectOutcome};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// What one source says.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// The source, for people.
+    pub(crate) name: String,
+    /// Whether it was guessed from resources.
+    pub(crate) guessed: bool,
+    pub(crate) inventory: Inventory,
+    pub(crate) scaling_groups: Vec<ScalingGroup>,
+    pub(crate) renamed: BTreeMap<String, String>,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) outputs: BTreeMap<String, Value>,
+}
+
+/// What became of one instance.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// In the state or in Auto Scaling; none for a host of the output.
+    pub(crate) address: Option<String>,
+    pub(crate) host: Option<String>,
+    /// The reason for being left out, as a word.
+    pub(crate) skipped: Option<&'static str>,
+    pub(crate) note: String,
+}
+
+/// Which outputs the flags want.
+pub(crate) fn wanted(args: &Args) -> Result<Wanted, Error> {
+    let outputs: Vec<String> =
+        args.var_from_output.iter().map(|text| variable(text).1.to_owned()).collect();
+    let known = |name: &String| name == document::OUTPUT || outputs.contains(name);
+    if let Some(name) = args.include_sensitive.iter().find(|name| !known(name)) {
+        return Err(Error::Usage(format!(
+            "`--include-sensitive {name}`: only `{}` and outputs of `--var-from-output` are read",
+            document::OUTPUT
+        )));
+    }
+    Ok(Wanted { outputs, sensitive: args.include_sensitive.clone() })
+}
+
+/// `[GROUP.]NAME`.
+fn variable(text: &str) -> (Option<&str>, &str) {
+    match text.split_once('.') {
+        Some((group, name)) => (Some(group), name),
+        None => (None, text),
+    }
+}
+
+/// The part and the values in it that are secret.
+pub(crate) fn read(name: &str, bytes: &[u8], wanted: &Wanted) -> Result<document::Document, Error> {
+    document::read(bytes, wanted).map_err(|fault| Error::Document { name: name.to_owned(), fault })
+}
+
+impl Part {
+    pub(crate) fn of(name: &str, found: document::Document, args: &Args) -> Result<Self, Error> {
+        match found.inventory {
+            Ok(value) => Self::declared(name, &value, found.outputs),
+            Err((fault, resources)) if resources.is_empty() => {
+                Err(Error::Document { name: name.to_owned(), fault })
+            }
+            Err((_, resources)) => Self::guessed(name, &resources, found.outputs, args),
+        }
+    }
+
+    fn declared(
+        name: &str,
+        value: &Value,
+        outputs: BTreeMap<String, Value>,
+    ) -> Result<Self, Error> {
+        let Converted { inventory, renamed, scaling_groups } = contract::convert(value)
+            .map_err(|problems| Error::Contract { name: name.to_owned(), problems })?;
+        let entry = |host: &deploy_inventory::Host| Entry {
+            address: None,
+            host: Some(host.name.clone()),
+            skipped: None,
+            note: String::new(),
+        };
+        let entries = inventory.hosts().iter().map(entry).collect();
+        let name = name.to_owned();
+        Ok(Self { name, guessed: false, inventory, scaling_groups, renamed, entries, outputs })
+    }
+
+    fn guessed(
+        name: &str,
+        resources: &[Resource],
+        outputs: BTreeMap<String, Value>,
+        args: &Args,
+    ) -> Result<Self, Error> {
+        let options = guess::Options {
+            on_duplicate: args.on_duplicate,
+            role_groups: args.group_by.contains(&GroupBy::Role),
+        };
+        let Guess { inventory, explained, scaling_groups, renamed } =
+            guess::guess(resources, options)
+                .map_err(|problems| Error::Guess { name: name.to_owned(), problems })?;
+        let entry = |entry: guess::Explained| Entry {
+            address: Some(entry.address),
+            host: entry.host,
+            skipped: entry.skipped,
+            note: entry.note,
+        };
+        let entries = explained.into_iter().map(entry).collect();
+        let name = name.to_owned();
+        Ok(Self { name, guessed: true, inventory, scaling_groups, renamed, entries, outputs })
+    }
+
+    /// Adds what Auto Scaling and EC2 know.
+    pub(crate) fn add(&mut self, found: Vec<Resolved>) -> Result<(), Vec<String>> {
+        let mut hosts = self.inventory.hosts().to_vec();
+        for Resolved { address, host } in found {
+            let (skipped, note) = match &host {
+                Ok(_) => (None, String::new()),
+                Err(why) => (Some("not-in-service"), format!("left out: {why}")),
+            };
+            let name = host.as_ref().ok().map(|host| host.name.clone());
+            self.entries.push(Entry { address: Some(address), host: name, skipped, note });
+            hosts.extend(host);
+        }
+        hosts.sort_by(|a, b| a.name.cmp(&b.name));
+        self.inventory = std::mem::take(&mut self.inventory).with_hosts(hosts);
+        let problems = contract::collisions(&self.inventory);
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    /// Says of each scaling group that it was left out.
+    pub(crate) fn skip_scaling_groups(&mut self) {
+        for group in std::mem::take(&mut self.scaling_groups) {
+            self.entries.push(Entry {
+                address: Some(group.name),
+                host: None,
+                skipped: Some("scaling-group"),
+                note: "left out: `--scaling-groups skip`".to_owned(),
+            });
+        }
+    }
+
+    /// What people should know besides the hosts.
+    pub(crate) fn subjects(&self) -> Vec<Subject> {
+        let mut subjects = Vec::new();
+        if self.guessed {
+            let note = "no output `inventory`: names and groups are guessed from tags, modules and resources";
+            subjects.push(Subject::new("source", &self.name, SubjectOutcome::Warned, note));
+        }
+        subjects.extend(self.entries.iter().filter(|entry| !entry.note.is_empty()).map(|entry| {
+            let outcome =
+                if entry.host.is_some() { SubjectOutcome::Warned } else { SubjectOutcome::Skipped };
+            Subject::new(
+                "instance",
+                entry.address.clone().unwrap_or_default(),
+                outcome,
+                entry.note.clone(),
+            )
+        }));
+        subjects.extend(self.renamed.iter().map(|(old, new)| {
+            let detail = format!(
+                "the group `{old}` is written as `{new}`: Ansible wants letters, digits and `_`"
+            );
+            Subject::new("group", new, SubjectOutcome::Warned, detail)
+        }));
+        subjects
+    }
+}
+
+/// Makes outputs variables of the parts that have them.
+pub(crate) fn add_variables(parts: &mut [Part], args: &Args) -> Result<(), Error> {
+    let mut problems = Vec::new();
+    for text in &args.var_from_output {
+        let (group, name) = variable(text);
+        if !parts.iter().any(|part| part.outputs.contains_key(name)) {
+            problems.push(format!("no source has an output `{name}`"));
+        }
+        for part in parts.iter_mut() {
+            if let Some(value) = part.outputs.get(name) {
+                let inventory = std::mem::take(&mut part.inventory);
+                match contract::with_variable(inventory, group, name, value) {
+                    Ok(inventory) => part.inventory = inventory,
+                    Err(found) => problems.extend(found),
+                }
+            }
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Error::Variables { problems }) }
+}
+
+/// What `--explain` prints.
+pub(crate) fn explained(parts: &[Part], inventory: &Inventory, conflicts: &[String]) -> String {
+    let groups: BTreeMap<&str, &[String]> =
+        inventory.hosts().iter().map(|host| (host.name.as_str(), host.groups.as_slice())).collect();
+    let sources: Vec<Value> = parts
+        .iter()
+        .map(|part| json!({"name": part.name, "from": if part.guessed { "resources" } else { "output" }}))
+        .collect();
+    let of_part = |part: &Part| -> Vec<Value> {
+        part.entries
+            .iter()
+            .map(|entry| {
+                let of_host = entry.host.as_deref().and_then(|host| groups.get(host)).copied();
+                json!({
+                    "source": part.name, "address": entry.address, "host": entry.host,
+                    "groups": of_host.unwrap_or_default(), "skipped": entry.skipped, "note": entry.note,
+                })
+            })
+            .collect()
+    };
+    let instances: Vec<Value> = parts.iter().flat_map(of_part).collect();
+    let renamed: BTreeMap<&String, &String> = parts.iter().flat_map(|part| &part.renamed).collect();
+    let value = json!({
+        "version": 1, "sources": sources, "instances": instances, "renamed_groups": renamed, "conflicts": conflicts,
+    });
+    format!("{value:#}\n")
+}
