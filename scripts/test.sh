@@ -52,7 +52,7 @@ fi
 
 cd "$repository"
 check rustfmt cargo fmt --all --check
-check clippy cargo clippy --locked --workspace --all-targets --features pipeline-tests/rehearsal,local-cloud/hosts -- -D warnings
+check clippy cargo clippy --locked --workspace --all-targets --features pipeline-tests/rehearsal,local-cloud/hosts,tf-to-inventory/cloud -- -D warnings
 check unit-and-tool-tests cargo test --locked --workspace
 check shellcheck check_shell
 check yamllint yamllint --strict .
@@ -66,6 +66,7 @@ if [ "$quick" = no ]; then
   check cargo-deny cargo_deny check bans licenses sources
   check_advisories
   check rehearsal-cloud cargo test --locked -p local-cloud --features hosts --test hosts -- --nocapture
+  check inventory-cloud cargo test --locked -p tf-to-inventory --features cloud --test cloud
   rehearses=yes
   check rehearsal cargo test --locked -p pipeline-tests --features rehearsal --test rehearsal -- --nocapture
   # The time of each stage and step is worth reading also when all went well.

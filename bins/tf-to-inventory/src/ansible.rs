@@ -3,12 +3,14 @@
 //! Protocol: <https://docs.ansible.com/ansible/latest/dev_guide/developing_inventory.html#inventory-scripts>.
 
 use crate::contract::UNSAFE;
-use deploy_inventory::{Host, Inventory};
-use serde_json::{Map, Value, json};
+use deploy_inventory::Inventory;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 /// The inventory file as JSON.
 pub fn json_file(inventory: &Inventory) -> String {
-    pretty(&inventory.to_value())
+    pretty(inventory)
 }
 
 /// The inventory file as YAML.
@@ -20,33 +22,47 @@ pub fn yaml_file(inventory: &Inventory) -> String {
 
 /// What `--list` answers. A host without a group stands in `ungrouped`: Ansible drops hosts that stand in no group.
 pub fn script_list(inventory: &Inventory) -> String {
-    let hostvars: Map<String, Value> = inventory
-        .hosts()
-        .iter()
-        .map(|host| (host.name.clone(), Value::Object(host.vars.clone())))
-        .collect();
-    let names =
-        |hosts: &[&Host]| -> Vec<Value> { hosts.iter().map(|host| json!(host.name)).collect() };
-    let mut children = vec!["ungrouped"];
-    children.extend(inventory.groups());
-    let mut list = Map::new();
-    list.insert("_meta".to_owned(), json!({ "hostvars": hostvars }));
-    list.insert("all".to_owned(), json!({ "children": children, "vars": inventory.all_vars() }));
-    for (group, hosts) in inventory.members() {
-        let mut value = Map::from_iter([("hosts".to_owned(), names(&hosts).into())]);
-        if let Some(vars) = inventory.group_vars(group).filter(|vars| !vars.is_empty()) {
-            value.insert("vars".to_owned(), Value::Object(vars.clone()));
-        }
-        let children: Vec<&str> = inventory.children(group).collect();
-        if !children.is_empty() {
-            value.insert("children".to_owned(), json!(children));
-        }
-        list.insert(group.to_owned(), Value::Object(value));
+    #[derive(Serialize)]
+    struct Group<'i> {
+        hosts: Vec<&'i str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        vars: Option<&'i Map<String, Value>>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        children: Vec<&'i str>,
     }
-    let alone: Vec<&Host> =
-        inventory.hosts().iter().filter(|host| host.groups.is_empty()).collect();
-    list.insert("ungrouped".to_owned(), json!({ "hosts": names(&alone) }));
-    pretty(&Value::Object(list))
+    #[derive(Serialize)]
+    struct List<'i> {
+        #[serde(rename = "_meta")]
+        meta: Meta<'i>,
+        all: All<'i>,
+        #[serde(flatten)]
+        groups: BTreeMap<&'i str, Group<'i>>,
+    }
+    #[derive(Serialize)]
+    struct Meta<'i> {
+        hostvars: BTreeMap<&'i str, &'i Map<String, Value>>,
+    }
+    #[derive(Serialize)]
+    struct All<'i> {
+        children: Vec<&'i str>,
+        vars: &'i Map<String, Value>,
+    }
+    let mut groups = BTreeMap::new();
+    for (name, hosts) in inventory.members() {
+        let hosts = hosts.iter().map(|host| host.name.as_str()).collect();
+        let vars = inventory.group_vars(name).filter(|vars| !vars.is_empty());
+        groups.insert(name, Group { hosts, vars, children: inventory.children(name).collect() });
+    }
+    let alone = inventory.hosts().iter().filter(|host| host.groups.is_empty());
+    let hosts = alone.map(|host| host.name.as_str()).collect();
+    let all = ["ungrouped"].into_iter().chain(groups.keys().copied()).collect();
+    groups.insert("ungrouped", Group { hosts, vars: None, children: Vec::new() });
+    let hostvars = inventory.hosts().iter().map(|host| (host.name.as_str(), &host.vars)).collect();
+    pretty(&List {
+        meta: Meta { hostvars },
+        all: All { children: all, vars: inventory.all_vars() },
+        groups,
+    })
 }
 
 /// What `--host` answers; `{}` for a host that is not in the inventory, as Ansible expects.
@@ -56,7 +72,7 @@ pub fn script_host(inventory: &Inventory, name: &str) -> String {
     pretty(&Value::Object(vars.unwrap_or_default()))
 }
 
-fn pretty(value: &Value) -> String {
+fn pretty(value: &impl Serialize) -> String {
     let mut text = serde_json::to_string_pretty(value).expect("JSON values have only string keys");
     text.push('\n');
     text
@@ -135,6 +151,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn yaml_holds_what_json_holds() {

@@ -23,8 +23,8 @@ pub enum Fault {
     Html,
     #[error("is UTF-16 text, not UTF-8")]
     Utf16,
-    #[error("is not JSON: it starts with `{start}`")]
-    Text { start: String },
+    #[error("is not JSON{}", .noise.map(|noise| format!(": it starts with `{noise}`")).unwrap_or_default())]
+    Text { noise: Option<&'static str> },
     #[error("is cut off: the JSON ends at byte {offset} before it is complete")]
     Truncated { offset: usize },
     #[error("is not JSON at byte {offset} (line {line}, column {column})")]
@@ -72,11 +72,11 @@ impl Fault {
             Self::Utf16 => {
                 "write it as UTF-8; in PowerShell `terraform output -json | Out-File -Encoding utf8`"
             }
-            Self::Text { start } if start.starts_with("[command]") || start.starts_with("::") => {
+            Self::Text { noise: Some("[command]" | "::") } => {
                 "setup-terraform's wrapper adds lines to stdout: set `terraform_wrapper: false`"
             }
-            Self::Text { start } if start.contains("state lock") => {
-                "Terraform's words about its lock are in the file: write it again, with stdout alone"
+            Self::Text { noise: Some(_) } => {
+                "Terraform's words for people are in the file: write it again, with stdout alone"
             }
             Self::Text { .. } | Self::Json { .. } | Self::NotObject | Self::Unknown { .. } => {
                 "give the file that `terraform output -json` wrote"
@@ -169,12 +169,26 @@ pub fn inventory_value(bytes: &[u8]) -> Result<Value, Fault> {
     read(bytes, &Wanted::default())?.inventory.map_err(|(fault, _)| fault)
 }
 
+/// What Terraform and its wrappers write before a document. Nothing else of a text is repeated: `terraform output -raw`
+/// may have written a password.
+const NOISE: [&str; 8] = [
+    "[command]",
+    "::",
+    "Acquiring state lock",
+    "Releasing state lock",
+    "Initializing",
+    "Warning:",
+    "Error:",
+    "\u{2577}",
+];
+
 fn not_an_object(bytes: &[u8], first: usize) -> Fault {
     if serde_json::from_slice::<IgnoredAny>(bytes).is_ok() {
         return Fault::NotObject;
     }
-    let line = bytes[first..].split(|byte| *byte == b'\n').next().unwrap_or_default();
-    Fault::Text { start: String::from_utf8_lossy(line).trim().chars().take(60).collect() }
+    let text = &bytes[first..];
+    let noise = NOISE.into_iter().find(|noise| text.starts_with(noise.as_bytes()));
+    Fault::Text { noise }
 }
 
 fn json_fault(bytes: &[u8], error: serde_json::Error) -> Fault {
@@ -473,8 +487,13 @@ mod tests {
         refused("<!DOCTYPE html><html>", "is an HTML page, not JSON");
         refused(
             "[command]/usr/bin/terraform output\n{}",
-            "is not JSON: it starts with `[command]/usr/bin/terraform output`",
+            "is not JSON: it starts with `[command]`",
         );
+        refused(
+            "Acquiring state lock. This may take a few moments...\n{}",
+            "is not JSON: it starts with `Acquiring state lock`",
+        );
+        refused("s3cr3t", "is not JSON");
         refused("[1, 2]", "is JSON but no object, so neither outputs nor a state");
         refused(
             r#"{"inventory": {"sens"#,
@@ -523,6 +542,29 @@ mod tests {
             inventory_value(b"\xff\xfe{\0}\0").unwrap_err().to_string(),
             "is UTF-16 text, not UTF-8"
         );
+    }
+
+    #[test]
+    fn nesting_is_bounded_where_it_is_followed() {
+        let deep = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        let output = |value: &str, other: &str| {
+            format!(
+                r#"{{"inventory": {{"sensitive": false, "type": "x", "value": {value}}}, "x": {{"sensitive": true, "type": "x", "value": {other}}}}}"#
+            )
+        };
+        let fault = inventory_value(output(&deep(200), "1").as_bytes()).unwrap_err();
+        assert!(fault.to_string().starts_with("is nested too deep at byte 1"), "{fault}");
+        // What is skipped is not followed, however deep it is.
+        assert!(inventory_value(output("1", &deep(100_000)).as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn outputs_may_be_called_like_members_of_a_state() {
+        for name in ["resources", "values", "version", "format_version", "outputs", "root_module"] {
+            let output = r#"{"sensitive": false, "type": "x", "value": [{"a": 1}]}"#;
+            let text = format!(r#"{{"{name}": {output}, "inventory": {output}}}"#);
+            assert!(inventory_value(text.as_bytes()).is_ok(), "{name}");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The object in S3 cannot be had.
-    #[error("cannot read {name}: {source}")]
+    #[error("cannot read {name}")]
     Object {
         /// The source, for people.
         name: String,

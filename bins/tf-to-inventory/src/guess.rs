@@ -29,7 +29,9 @@ pub enum OnDuplicate {
 
 /// How to guess.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Options {
+pub struct Options<'o> {
+    /// Make only this one a host.
+    pub alone: Option<&'o str>,
     /// What happens to instances that would have the same name.
     pub on_duplicate: OnDuplicate,
     /// Whether hosts are also in `role_<tag Role>`.
@@ -67,7 +69,7 @@ pub struct Guess {
 /// # Errors
 /// Everything that is wrong, one line each: names that occur twice or that Ansible does not allow, an instance in two
 /// places of the state.
-pub fn guess(resources: &[Resource], options: Options) -> Result<Guess, Vec<String>> {
+pub fn guess(resources: &[Resource], options: Options<'_>) -> Result<Guess, Vec<String>> {
     let (groups, instances): (Vec<&Resource>, Vec<&Resource>) =
         resources.iter().partition(|resource| resource.scaling_group.is_some());
     let resources = instances.as_slice();
@@ -108,7 +110,9 @@ pub fn guess(resources: &[Resource], options: Options) -> Result<Guess, Vec<Stri
     }
     let taken: BTreeSet<&str> = by_name.keys().copied().collect();
     let mut namer = Groups { taken, role_groups: options.role_groups, renamed: BTreeMap::new() };
-    let hosts = by_name.iter().map(|(name, resource)| host(name, resource, &mut namer)).collect();
+    let chosen =
+        by_name.iter().filter(|(name, _)| options.alone.is_none_or(|alone| alone == **name));
+    let hosts = chosen.map(|(name, resource)| host(name, resource, &mut namer)).collect();
     let explained =
         resources.iter().zip(&names).map(|(resource, name)| explain(resource, name.as_deref()));
     let mut explained: Vec<Explained> = explained.collect();
@@ -329,7 +333,7 @@ mod tests {
     }
 
     fn guess(resources: &[Resource], on_duplicate: OnDuplicate) -> Result<Guess, Vec<String>> {
-        super::guess(resources, Options { on_duplicate, role_groups: false })
+        super::guess(resources, Options { on_duplicate, ..Options::default() })
     }
 
     fn names_of(resources: &[Resource], on_duplicate: OnDuplicate) -> Vec<String> {

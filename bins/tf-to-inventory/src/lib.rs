@@ -39,20 +39,24 @@ use std::io::{self, Write};
 /// # Errors
 /// [`Error`], with nothing written.
 pub async fn run(args: &Args, ctx: &Context) -> Result<Done, Error> {
-    let parts = tokio::select! {
+    let mut parts = tokio::select! {
         parts = gather(args, ctx) => parts?,
         exit = ctx.stopped() => return Err(Error::Stopped(exit)),
     };
     let name = parts.iter().map(|part| part.name.as_str()).collect::<Vec<_>>().join(", ");
     let pieces: Vec<merge::Part> = parts
-        .iter()
-        .map(|part| merge::Part { name: part.name.clone(), inventory: part.inventory.clone() })
+        .iter_mut()
+        .map(|part| merge::Part {
+            name: part.name.clone(),
+            inventory: std::mem::take(&mut part.inventory),
+        })
         .collect();
     let merge::Merged { inventory, conflicts } =
-        merge::merge(&pieces, args.on_conflict, &args.group_by)
+        merge::merge(pieces, args.on_conflict, &args.group_by)
             .map_err(|problems| Error::Conflict { problems })?;
     let explained = args.explain.then(|| part::explained(&parts, &inventory, &conflicts));
-    let inventory = limited(args, &name, inventory)?;
+    let inventory =
+        if part::alone(args).is_some() { inventory } else { limited(args, &name, inventory)? };
     let mut subjects = Vec::new();
     if is_reported(args, ctx) {
         subjects.extend(parts.iter().flat_map(Part::subjects));

@@ -54,10 +54,15 @@ pub struct Merged {
 /// # Errors
 /// Conflicts under [`OnConflict::Error`], and what Ansible could not tell apart, one line each.
 pub fn merge(
-    parts: &[Part],
+    mut parts: Vec<Part>,
     policy: OnConflict,
     group_by: &[GroupBy],
 ) -> Result<Merged, Vec<String>> {
+    let regroups = group_by.iter().any(|by| *by != GroupBy::Role);
+    if let (false, 1, Some(part)) = (regroups, parts.len(), parts.first_mut()) {
+        let inventory = std::mem::take(&mut part.inventory);
+        return Ok(Merged { inventory, conflicts: Vec::new() });
+    }
     let environments: BTreeSet<Option<&str>> =
         parts.iter().map(|part| part.inventory.environment()).collect();
     let several = environments.len() > 1;
@@ -68,7 +73,7 @@ pub fn merge(
     let mut all: BTreeMap<Option<&str>, Sourced> = BTreeMap::new();
     let mut groups: BTreeMap<String, Sourced> = BTreeMap::new();
     let mut children: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for part in parts {
+    for part in &parts {
         let environment = part.inventory.environment();
         judge.vars(
             all.entry(environment).or_default(),
@@ -117,7 +122,6 @@ pub fn merge(
     }
     let groups = groups
         .into_iter()
-        .filter(|(_, vars)| !vars.is_empty())
         .map(|(name, vars)| {
             (name, vars.into_iter().map(|(key, (_, value))| (key, value)).collect())
         })
@@ -270,7 +274,7 @@ mod tests {
             part("dev", &[("dev-1", 1)], json!({"same": 1, "x": "d", "port": 1})),
             part("prod", &[("prod-1", 2)], json!({"same": 1, "x": "p"})),
         ];
-        let merged = merge(&parts, OnConflict::Error, &[GroupBy::Region]).unwrap();
+        let merged = merge(parts.to_vec(), OnConflict::Error, &[GroupBy::Region]).unwrap();
         assert_eq!(merged.conflicts, [""; 0]);
         let all = Value::Object(merged.inventory.all_vars().clone());
         assert_eq!(all, json!({"deploy_project": "p", "deploy_region": "us-east-1", "same": 1}));
@@ -285,9 +289,9 @@ mod tests {
     #[test]
     fn one_source_stays_as_it_is() {
         let one = part("dev", &[("a", 1)], json!({"x": 1}));
-        let merged = merge(std::slice::from_ref(&one), OnConflict::Error, &[]).unwrap();
+        let merged = merge(vec![one.clone()], OnConflict::Error, &[]).unwrap();
         assert_eq!(merged.inventory, one.inventory);
-        let grouped = merge(&[one], OnConflict::Error, &[GroupBy::Environment]).unwrap();
+        let grouped = merge(vec![one], OnConflict::Error, &[GroupBy::Environment]).unwrap();
         assert_eq!(grouped.inventory.hosts()[0].groups, ["env_dev", "sip"]);
     }
 
@@ -302,9 +306,9 @@ mod tests {
             "host `a` is `i-0123456789abcdef1` in `dev` and `i-0123456789abcdef3` in `dev`",
             "the instance `i-0123456789abcdef2` is host `b` in `dev` and `c` in `dev`",
         ];
-        assert_eq!(merge(&parts, OnConflict::Error, &[]).unwrap_err(), expected);
+        assert_eq!(merge(parts.to_vec(), OnConflict::Error, &[]).unwrap_err(), expected);
         let check = |policy, x: u8, names: &[&str], first: &str| {
-            let merged = merge(&parts, policy, &[]).unwrap();
+            let merged = merge(parts.to_vec(), policy, &[]).unwrap();
             assert_eq!(merged.conflicts.len(), 3);
             assert_eq!(merged.inventory.all_vars()["x"], json!(x));
             let hosts = merged.inventory.hosts();
@@ -318,7 +322,7 @@ mod tests {
     #[test]
     fn equal_hosts_of_two_sources_are_one() {
         let one = part("dev", &[("a", 1)], json!({}));
-        let merged = merge(&[one.clone(), one], OnConflict::Error, &[]).unwrap();
+        let merged = merge(vec![one.clone(), one], OnConflict::Error, &[]).unwrap();
         assert_eq!(merged.inventory.hosts().len(), 1);
     }
 }

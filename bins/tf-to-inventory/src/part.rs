@@ -68,7 +68,12 @@ pub(crate) fn read(name: &str, bytes: &[u8], wanted: &Wanted) -> Result<document
 impl Part {
     pub(crate) fn of(name: &str, found: document::Document, args: &Args) -> Result<Self, Error> {
         match found.inventory {
-            Ok(value) => Self::declared(name, &value, found.outputs),
+            Ok(mut value) => {
+                if let Some(host) = alone(args) {
+                    keep_alone(&mut value, host);
+                }
+                Self::declared(name, &value, found.outputs)
+            }
             Err((fault, resources)) if resources.is_empty() => {
                 Err(Error::Document { name: name.to_owned(), fault })
             }
@@ -101,6 +106,7 @@ impl Part {
         args: &Args,
     ) -> Result<Self, Error> {
         let options = guess::Options {
+            alone: alone(args),
             on_duplicate: args.on_duplicate,
             role_groups: args.group_by.contains(&GroupBy::Role),
         };
@@ -172,6 +178,20 @@ impl Part {
             Subject::new("group", new, SubjectOutcome::Warned, detail)
         }));
         subjects
+    }
+}
+
+/// The only host of the run, when it is one that can be told apart without knowing the others: Ansible calls `--host` once
+/// for every host where it cannot read `_meta`.
+pub(crate) fn alone(args: &Args) -> Option<&str> {
+    args.host.as_deref().filter(|_| args.limit.is_none() && args.sources.len() == 1)
+}
+
+fn keep_alone(value: &mut Value, host: &str) {
+    if let Some(hosts) = value.get_mut("hosts").and_then(Value::as_object_mut) {
+        let kept = hosts.remove_entry(host);
+        hosts.clear();
+        hosts.extend(kept);
     }
 }
 

@@ -127,7 +127,10 @@ fn listed(name: &str, values: &[&str]) -> Vec<(String, String)> {
 }
 
 /// Adds one page of `DescribeAutoScalingGroups`; returns the token of the next one.
-fn groups_page(
+///
+/// # Errors
+/// [`Fault::Answer`] when it says something else.
+pub fn groups_page(
     text: &str,
     found: &mut BTreeMap<String, Vec<Member>>,
 ) -> Result<Option<String>, Fault> {
@@ -160,7 +163,10 @@ fn groups_page(
 }
 
 /// Adds one page of `DescribeInstances`; returns the token of the next one.
-fn instances_page(
+///
+/// # Errors
+/// [`Fault::Answer`] when it says something else.
+pub fn instances_page(
     text: &str,
     found: &mut BTreeMap<String, Instance>,
 ) -> Result<Option<String>, Fault> {

@@ -9,6 +9,7 @@ mod pattern;
 pub use parse::ParseError;
 pub use pattern::PatternError;
 
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -75,6 +76,7 @@ impl Inventory {
         children: BTreeMap<String, BTreeSet<String>>,
     ) -> Result<Self, ParseError> {
         self.children = children;
+        self.children.retain(|_, children| !children.is_empty());
         if let Some(group) =
             self.children.keys().find(|group| self.ancestors(group).contains(*group))
         {
@@ -233,32 +235,56 @@ impl Inventory {
         parents.map(|(parent, _)| self.depth(parent) + 1).max().unwrap_or(0)
     }
 
-    /// The inventory as an Ansible inventory file, deterministic for the same content.
+    /// The inventory as an Ansible inventory file, deterministic for the same content. [`Serialize`] writes the same
+    /// without a copy of everything.
     pub fn to_value(&self) -> Value {
-        let hosts: Map<String, Value> = self
-            .hosts
-            .iter()
-            .map(|host| (host.name.clone(), Value::Object(host.vars.clone())))
-            .collect();
-        let children: Map<String, Value> = self
-            .members()
-            .into_iter()
-            .map(|(group, members)| (group.to_owned(), self.group_value(group, &members)))
-            .collect();
-        json!({"all": {"hosts": hosts, "vars": self.all_vars, "children": children}})
-    }
-
-    fn group_value(&self, group: &str, members: &[&Host]) -> Value {
-        let hosts = members.iter().map(|host| (host.name.clone(), json!({})));
-        let mut value = Map::from_iter([("hosts".to_owned(), Value::Object(hosts.collect()))]);
-        if let Some(vars) = self.group_vars.get(group).filter(|vars| !vars.is_empty()) {
-            value.insert("vars".to_owned(), Value::Object(vars.clone()));
-        }
-        let children: Map<String, Value> =
-            self.children(group).map(|child| (child.to_owned(), json!({}))).collect();
-        if !children.is_empty() {
-            value.insert("children".to_owned(), Value::Object(children));
-        }
-        Value::Object(value)
+        json!(self)
     }
 }
+
+impl Serialize for Inventory {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct File<'i> {
+            all: All<'i>,
+        }
+        #[derive(Serialize)]
+        struct All<'i> {
+            hosts: Entries<&'i str, &'i Map<String, Value>>,
+            vars: &'i Map<String, Value>,
+            children: Entries<&'i str, Group<'i>>,
+        }
+        #[derive(Serialize)]
+        struct Group<'i> {
+            hosts: Entries<&'i str, Empty>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            vars: Option<&'i Map<String, Value>>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            children: Option<Entries<&'i str, Empty>>,
+        }
+        let mut groups = Vec::new();
+        for (name, members) in self.members() {
+            let children: Vec<_> = self.children(name).map(|child| (child, Empty {})).collect();
+            let hosts = members.iter().map(|host| (host.name.as_str(), Empty {})).collect();
+            let vars = self.group_vars.get(name).filter(|vars| !vars.is_empty());
+            let children = (!children.is_empty()).then_some(Entries(children));
+            groups.push((name, Group { hosts: Entries(hosts), vars, children }));
+        }
+        let hosts = self.hosts.iter().map(|host| (host.name.as_str(), &host.vars)).collect();
+        let all = All { hosts: Entries(hosts), vars: &self.all_vars, children: Entries(groups) };
+        File { all }.serialize(serializer)
+    }
+}
+
+/// A map in this order.
+struct Entries<K, V>(Vec<(K, V)>);
+
+impl<K: Serialize, V: Serialize> Serialize for Entries<K, V> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+    }
+}
+
+/// `{}`.
+#[derive(Serialize)]
+struct Empty {}

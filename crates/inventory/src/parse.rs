@@ -74,6 +74,10 @@ impl Reader {
             return Err(ParseError::Shape(format!("group `{name}` contains itself")));
         }
         path.push(name.to_owned());
+        if !matches!(name, "all" | "ungrouped") {
+            // A group without hosts and variables is one all the same: a pattern may name it.
+            self.group_vars.entry(name.to_owned()).or_default();
+        }
         if !value.is_null() {
             for (key, value) in object(value, &format!("group `{name}`"))? {
                 match key.as_str() {

@@ -53,14 +53,20 @@ fn written(folder: &Path, source: &str, format: &str) -> PathBuf {
 #[test]
 fn json_yaml_and_script_are_equal_to_ansible() {
     let folder = tempfile::tempdir().unwrap();
-    let [json, guessed] = ["outputs.json", "state.json"].map(|source| {
-        let json = seen_by_ansible(&written(folder.path(), source, "json"), None);
-        let yaml = seen_by_ansible(&written(folder.path(), source, "yaml"), None);
-        let script = seen_by_ansible(Path::new(BINARY), Some(&fixture(source)));
-        assert_eq!(json, yaml);
-        assert_eq!(json, script);
-        json
-    });
+    let [json, guessed, shown, nested] = ["outputs.json", "state.json", "show.json", "nested.json"]
+        .map(|source| {
+            let json = seen_by_ansible(&written(folder.path(), source, "json"), None);
+            let yaml = seen_by_ansible(&written(folder.path(), source, "yaml"), None);
+            let script = seen_by_ansible(Path::new(BINARY), Some(&fixture(source)));
+            assert_eq!(json, yaml);
+            assert_eq!(json, script);
+            json
+        });
+    assert_eq!(guessed, shown, "a state and what `show` makes of it");
+    assert_eq!(nested["voip"], json!({"children": ["sbc"]}), "edge-2 is in sbc");
+    assert_eq!(nested["site"]["children"], json!(["db", "voip"]));
+    assert_eq!(nested["_meta"]["hostvars"]["edge-1"]["x"], 2, "the deeper group wins");
+    assert_eq!(nested["_meta"]["hostvars"]["edge-1"]["sip_port"], 5060);
     assert_eq!(guessed["uc_engine"]["hosts"], json!(["sbc-node-0"]));
     assert_eq!(guessed["env_dev"]["hosts"], json!(["db-primary", "sbc-node-0", "sbc-node-1"]));
 
@@ -81,6 +87,39 @@ fn json_yaml_and_script_are_equal_to_ansible() {
         .map(|host| host.name.clone())
         .collect();
     assert_eq!(names, ["alone-1", "sip-1", "sip-2"]);
+}
+
+/// Two environments in one: each host keeps the variables of its own.
+#[test]
+fn merged_environments_mean_to_ansible_what_they_mean_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |form: &str| folder.path().join(format!("both.{form}"));
+    let sources = [fixture("nested.json"), fixture("outputs.json")];
+    for form in ["json", "yaml"] {
+        let outcome = tool()
+            .args(&sources)
+            .args(["--group-by", "region", "--output-format", form, "--output"])
+            .args([path(form)])
+            .run();
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    }
+    let json = seen_by_ansible(&path("json"), None);
+    assert_eq!(json, seen_by_ansible(&path("yaml"), None));
+    let text = fs::read_to_string(path("json")).unwrap();
+    let inventory = deploy_inventory::Inventory::parse(&text).unwrap();
+    for host in inventory.hosts() {
+        for (name, seen) in json["_meta"]["hostvars"][&host.name].as_object().unwrap() {
+            if name != "deploy_environment" && name != "domain" && name != "x" && name != "sip_port"
+            {
+                continue;
+            }
+            assert_eq!(inventory.variable(host, name), Some(seen), "{name} of {}", host.name);
+        }
+    }
+    let hostvars = &json["_meta"]["hostvars"];
+    assert_eq!(hostvars["edge-1"]["deploy_environment"], "prod");
+    assert_eq!(hostvars["sip-1"]["deploy_environment"], "dev");
+    assert_eq!(json["region_eu_west_1"]["hosts"], json!(["db-1", "edge-1", "edge-2"]));
 }
 
 /// `{{ 6 * 7 }}` in an output stays text when a task prints it.

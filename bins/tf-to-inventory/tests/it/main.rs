@@ -7,7 +7,11 @@
 
 mod ansible;
 mod command;
+mod formats;
+mod fuzz;
 mod guess;
+mod properties;
+mod secrets;
 mod sources;
 
 use deploy_testkit::Tool;
@@ -21,4 +25,10 @@ fn fixture(name: &str) -> PathBuf {
 
 fn tool() -> Tool {
     Tool::new(BINARY)
+}
+
+#[test]
+fn it_documents_itself() {
+    deploy_testkit::manual_can_be_read(BINARY);
+    deploy_testkit::readme_shows_help(BINARY, concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
 }
