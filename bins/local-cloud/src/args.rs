@@ -210,6 +210,10 @@ pub struct FaultAddArgs {
     #[arg(long, value_name = "NAME|ID|tag:K=V")]
     pub host: Option<String>,
 
+    /// Of `packet-loss`: only what is sent to this host, named as in `--host`.
+    #[arg(long, value_name = "NAME|ID|tag:K=V")]
+    pub to: Option<String>,
+
     /// How likely each match is struck, above 0 up to 1.
     #[arg(long, value_name = "0..1", default_value_t = 1.0)]
     pub probability: f64,
@@ -263,6 +267,7 @@ impl FaultAddArgs {
             service: self.service.clone(),
             operation: self.operation.clone(),
             host: self.host.clone(),
+            to: self.to.clone(),
             probability: self.probability,
             count: self.count,
             after: self.after,

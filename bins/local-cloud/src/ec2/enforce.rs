@@ -12,14 +12,14 @@ use tokio::sync::Mutex;
 use super::answers::Refusal;
 use super::machine::{Machine, Seen};
 use super::{Ec2, Request};
-use crate::faults::Kind;
+use crate::faults::{Kind, Strike};
 use crate::firewall::PublicAddress;
-use crate::hosts::HostState;
+use crate::hosts::{HostInfo, HostState};
 use crate::log;
 use crate::network::Lead;
 use crate::operation::Form;
 use crate::reach::cidr::Cidr;
-use crate::reach::plan::{self, Host, Plan, Trouble};
+use crate::reach::plan::{self, Host, Loss, Plan, Trouble};
 use crate::reach::services;
 use crate::reach::topology::Topology;
 
@@ -83,7 +83,8 @@ impl Ec2 {
         let leads: Vec<Lead> = self.machines().values().filter_map(|m| self.lead(m)).collect();
         let outcome = match self.look(!hosts.is_empty()).await {
             Ok(topology) => {
-                let plan = plan::decide(&topology, &hosts);
+                let mut plan = plan::decide(&topology, &hosts);
+                plan.losses = self.losses(&hosts);
                 for (instance, why) in &plan.closed {
                     log::line(format_args!("{instance} is closed: {why}"));
                 }
@@ -108,32 +109,89 @@ impl Ec2 {
         let mut changes = self.faults.changed();
         let mut before = BTreeMap::new();
         while changes.changed().await.is_ok() {
-            let now: BTreeMap<String, Trouble> = self
-                .reached_hosts()
-                .into_iter()
-                .filter(|host| host.trouble != Trouble::default())
-                .map(|host| (host.instance, host.trouble))
-                .collect();
+            let now = self.troubles();
             if now == before {
                 continue;
             }
             self.networks_changed().await;
-            for (instance, trouble) in &now {
-                match trouble {
-                    _ if before.get(instance) == Some(trouble) => {}
-                    Trouble { lost: true, .. } => {
-                        log::line(format_args!("{instance} has no network"))
+            for (ends, trouble) in &now {
+                if before.get(ends) == Some(trouble) {
+                    continue;
+                }
+                match (ends, trouble) {
+                    ((host, _), Trouble { lost: true, .. }) => {
+                        log::line(format_args!("{host} has no network"));
                     }
-                    Trouble { loss, .. } => {
-                        log::line(format_args!("{instance} loses {loss} % of its packets"));
+                    ((host, None), Trouble { loss, .. }) => {
+                        log::line(format_args!("{host} loses {loss} % of its packets"));
+                    }
+                    ((host, Some(to)), Trouble { loss, .. }) => {
+                        log::line(format_args!("{host} loses {loss} % of its packets to {to}"));
                     }
                 }
             }
-            for instance in before.keys().filter(|instance| !now.contains_key(*instance)) {
-                log::line(format_args!("{instance} has its network back"));
+            for (host, to) in before.keys().filter(|ends| !now.contains_key(*ends)) {
+                match to {
+                    None => log::line(format_args!("{host} has its network back")),
+                    Some(to) => log::line(format_args!("{host} has its way to {to} back")),
+                }
             }
             before = now;
         }
+    }
+
+    /// Hosts with a fault of their network, and pairs with one between them.
+    fn troubles(&self) -> BTreeMap<(String, Option<String>), Trouble> {
+        let hosts = self.reached_hosts();
+        let ill = hosts.iter().filter(|host| host.trouble != Trouble::default());
+        let mut troubles: BTreeMap<_, _> =
+            ill.map(|host| ((host.instance.clone(), None), host.trouble)).collect();
+        for (from, to, trouble) in self.between(&hosts) {
+            troubles.insert((from.instance.clone(), Some(to.instance.clone())), trouble);
+        }
+        troubles
+    }
+
+    fn losses(&self, hosts: &[Host]) -> Vec<Loss> {
+        let loss = |(from, to, trouble): (&Host, &Host, Trouble)| Loss {
+            from: from.private,
+            to: [to.private].into_iter().chain(to.public).collect(),
+            percent: trouble.loss,
+            seed: trouble.seed,
+        };
+        self.between(hosts).into_iter().map(loss).collect()
+    }
+
+    fn between<'a>(&self, hosts: &'a [Host]) -> Vec<(&'a Host, &'a Host, Trouble)> {
+        if !self.faults.any(Kind::PacketLoss) {
+            return Vec::new();
+        }
+        let known: Vec<(&Host, HostInfo)> = hosts
+            .iter()
+            .filter_map(|host| Some((host, self.hosts.by_instance(&host.instance)?)))
+            .collect();
+        let mut found = Vec::new();
+        for (from, sender) in &known {
+            for (to, receiver) in &known {
+                if let Some(strike) = self.faults.holds_between(Kind::PacketLoss, sender, receiver)
+                {
+                    let ids = [&sender.instance_id, &receiver.instance_id].map(String::as_str);
+                    found.push((*from, *to, self.loss(&strike, &ids)));
+                }
+            }
+        }
+        found
+    }
+
+    /// Two hosts of one fault lose different packets.
+    fn loss(&self, strike: &Strike, ids: &[&str]) -> Trouble {
+        let fault = self.faults.list().into_iter().find(|fault| fault.id == strike.id);
+        let own = ids
+            .iter()
+            .flat_map(|id| id.bytes())
+            .fold(0, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        let seed = fault.map_or(0, |fault| fault.seed) ^ own;
+        Trouble { lost: false, loss: strike.percent, seed }
     }
 
     fn trouble(&self, instance: &str) -> Trouble {
@@ -142,12 +200,7 @@ impl Ec2 {
         let Some(strike) = self.faults.holds(Kind::PacketLoss, Some(&host)) else {
             return Trouble { lost, ..Trouble::default() };
         };
-        let seed = self.faults.list().into_iter().find(|fault| fault.id == strike.id);
-        // Two hosts of one fault lose different packets.
-        let own = instance
-            .bytes()
-            .fold(0, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-        Trouble { lost, loss: strike.percent, seed: seed.map_or(0, |fault| fault.seed) ^ own }
+        Trouble { lost, ..self.loss(&strike, &[instance]) }
     }
 
     /// Hosts that have an address: all that are not terminated.

@@ -224,7 +224,8 @@ impl Kind {
                 lasts("network-lost", "nothing reaches the host, and it reaches nothing", &[])
             }
             Self::PacketLoss => {
-                lasts("packet-loss", "PERCENT of the host's packets are lost", &[Percent(30)])
+                const ABOUT: &str = "PERCENT of the host's packets are lost; with --to only of those that it sends there";
+                lasts("packet-loss", ABOUT, &[Percent(30)])
             }
             Self::AgentNever => happens("agent-never", "the host's agent never registers", &[]),
             Self::AgentLate => {

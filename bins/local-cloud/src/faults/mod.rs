@@ -62,7 +62,7 @@ pub struct Call<'a> {
     pub service: &'a str,
     /// Its operation; `METHOD /path` where the protocol names none.
     pub operation: &'a str,
-    /// The hosts that it names, and the one it comes from.
+    /// The hosts that it names or would launch (without an id yet), and the one it comes from.
     pub hosts: &'a [HostInfo],
 }
 
@@ -253,10 +253,24 @@ impl Faults {
         let found = book.faults.iter_mut().find(|(_, fault)| {
             fault.spec.kind == kind
                 && fault.standing() == Standing::Active
+                && fault.spec.to.is_none()
                 && match host {
-                    Some(host) => fault.spec.takes_host(host) && fault.chooses(host),
+                    Some(host) => fault.spec.takes_host(host) && fault.chooses(&[host]),
                     None => fault.spec.host.is_none(),
                 }
+        });
+        found.map(|(id, fault)| fault.as_strike(*id))
+    }
+
+    /// [`Self::holds`] for what one host sends to another; only faults that name the other end.
+    pub fn holds_between(&self, kind: Kind, from: &HostInfo, to: &HostInfo) -> Option<Strike> {
+        let book = self.book();
+        let mut of_kind = book
+            .faults
+            .iter()
+            .filter(|(_, fault)| fault.spec.kind == kind && fault.standing() == Standing::Active);
+        let found = of_kind.find(|(_, fault)| {
+            fault.spec.takes_host(from) && fault.spec.takes_end(to) && fault.chooses(&[from, to])
         });
         found.map(|(id, fault)| fault.as_strike(*id))
     }
@@ -331,7 +345,7 @@ impl Book {
 
 fn subject(call: &Call<'_>) -> String {
     match call.hosts {
-        [host] => format!("{}: ", host.instance_id),
+        [host] if !host.instance_id.is_empty() => format!("{}: ", host.instance_id),
         _ => String::new(),
     }
 }
@@ -371,12 +385,12 @@ impl Fault {
         strikes
     }
 
-    fn chooses(&self, host: &HostInfo) -> bool {
-        let of_host = host
-            .instance_id
-            .bytes()
+    fn chooses(&self, hosts: &[&HostInfo]) -> bool {
+        let of_hosts = hosts
+            .iter()
+            .flat_map(|host| host.instance_id.bytes())
             .fold(self.seed, |state, byte| Dice(state ^ u64::from(byte)).next());
-        Dice(of_host).fraction() < self.spec.probability
+        Dice(of_hosts).fraction() < self.spec.probability
     }
 
     fn as_strike(&self, id: u64) -> Strike {
@@ -454,6 +468,7 @@ pub fn scope(spec: &Spec) -> Vec<String> {
     flag("service", spec.service.clone());
     flag("operation", spec.operation.clone());
     flag("host", spec.host.clone());
+    flag("to", spec.to.clone());
     flag("probability", (spec.probability < 1.0).then(|| spec.probability.to_string()));
     flag("count", spec.count.map(|count| count.to_string()));
     flag("after", (spec.after > 0).then(|| spec.after.to_string()));

@@ -24,6 +24,9 @@ pub struct Spec {
     /// `Name` tag, instance id or `tag:KEY=VALUE`; every host when unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// The other end, named as `host` is: only what goes there. `packet-loss` only; every other end when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
     /// How likely each match strikes, above 0 up to 1.
     #[serde(default = "always", skip_serializing_if = "is_always")]
     pub probability: f64,
@@ -54,11 +57,12 @@ pub struct Spec {
 }
 
 /// All fields of a specification.
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 14] = [
     "kind",
     "service",
     "operation",
     "host",
+    "to",
     "probability",
     "count",
     "after",
@@ -137,6 +141,7 @@ impl Spec {
             service: None,
             operation: None,
             host: None,
+            to: None,
             probability: 1.0,
             count: None,
             after: 0,
@@ -177,6 +182,7 @@ impl Spec {
             service: read(&fields, "service", "a text")?,
             operation: read(&fields, "operation", "a text")?,
             host: read(&fields, "host", "a text")?,
+            to: read(&fields, "to", "a text")?,
             probability: read(&fields, "probability", "a number")?.unwrap_or(1.0),
             count: read(&fields, "count", "a whole number")?,
             after: read(&fields, "after", "a whole number")?.unwrap_or(0),
@@ -244,15 +250,20 @@ impl Spec {
             );
             return Err(mistake("operation", message));
         }
-        if let Some(host) = &self.host {
+        for (field, host) in [("host", &self.host), ("to", &self.to)] {
+            let Some(host) = host else { continue };
             let complete = host
                 .strip_prefix("tag:")
                 .is_none_or(|tag| tag.split_once('=').is_some_and(|(key, _)| !key.is_empty()));
             if host.is_empty() || host.len() > 512 || !complete {
                 let message =
                     format!("`{host}` is neither a Name, an instance id nor `tag:KEY=VALUE`");
-                return Err(mistake("host", message));
+                return Err(mistake(field, message));
             }
+        }
+        if self.to.is_some() && self.kind != Kind::PacketLoss {
+            let message = format!("`{kind}` has one end only; `packet-loss` has two");
+            return Err(mistake("to", message));
         }
         Ok(())
     }
@@ -318,12 +329,12 @@ impl Spec {
 
     /// Whether a host is in the scope.
     pub fn takes_host(&self, host: &HostInfo) -> bool {
-        let Some(wanted) = self.host.as_deref() else { return true };
-        if let Some((key, value)) = wanted.strip_prefix("tag:").and_then(|tag| tag.split_once('='))
-        {
-            return host.tags.get(key).is_some_and(|tag| tag == value);
-        }
-        host.instance_id == wanted || host.name.as_deref() == Some(wanted)
+        self.host.as_deref().is_none_or(|wanted| is_meant(wanted, host))
+    }
+
+    /// Whether a host is the other end.
+    pub fn takes_end(&self, host: &HostInfo) -> bool {
+        self.to.as_deref().is_some_and(|wanted| is_meant(wanted, host))
     }
 
     /// Whether a call is in the scope, its hosts left aside.
@@ -331,6 +342,14 @@ impl Spec {
         self.service.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(service))
             && self.operation.as_deref().is_none_or(|pattern| glob(pattern, operation))
     }
+}
+
+/// Whether a Name, an instance id or `tag:KEY=VALUE` means a host.
+fn is_meant(wanted: &str, host: &HostInfo) -> bool {
+    if let Some((key, value)) = wanted.strip_prefix("tag:").and_then(|tag| tag.split_once('=')) {
+        return host.tags.get(key).is_some_and(|tag| tag == value);
+    }
+    host.instance_id == wanted || host.name.as_deref() == Some(wanted)
 }
 
 /// A day.
@@ -452,6 +471,14 @@ mod tests {
         check(
             Spec { host: Some("tag:role".into()), ..of(Kind::KernelPanic) },
             "host: `tag:role` is neither a Name, an instance id nor `tag:KEY=VALUE`",
+        );
+        check(
+            Spec { to: Some("b".into()), ..of(Kind::NetworkLost) },
+            "to: `network-lost` has one end only; `packet-loss` has two",
+        );
+        check(
+            Spec { to: Some("tag:=b".into()), ..of(Kind::PacketLoss) },
+            "to: `tag:=b` is neither a Name, an instance id nor `tag:KEY=VALUE`",
         );
         check(
             Spec { operation: Some("a(b".into()), ..of(Kind::Throttle) },

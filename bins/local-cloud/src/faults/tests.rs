@@ -124,6 +124,22 @@ fn a_lasting_condition_chooses_hosts_and_keeps_its_choice() {
 }
 
 #[test]
+fn a_loss_between_hosts_is_of_the_one_that_sends() {
+    let faults = Faults::default();
+    let [a, b, c] = [host("i-1", "a"), host("i-2", "b"), host("i-3", "c")];
+    let spec =
+        Spec { host: Some("a".into()), to: Some("i-2".into()), ..Spec::of(Kind::PacketLoss) };
+    assert_eq!(describe(&spec), "packet-loss --host a --to i-2");
+    faults.add(spec).expect("good");
+    let between = |from, to| faults.holds_between(Kind::PacketLoss, from, to).is_some();
+    assert!(between(&a, &b));
+    assert!(!between(&b, &a) && !between(&a, &c) && !between(&c, &b));
+    assert!(faults.holds(Kind::PacketLoss, Some(&a)).is_none(), "the rest of its packets pass");
+    faults.add(Spec::of(Kind::PacketLoss)).expect("good");
+    assert!(!between(&a, &c), "a fault without other end is none between two");
+}
+
+#[test]
 fn parameters_have_defaults() {
     let faults = Faults::default();
     faults.add(Spec::of(Kind::ServerError)).expect("good");

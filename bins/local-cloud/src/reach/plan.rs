@@ -39,6 +39,19 @@ pub struct Trouble {
     pub seed: u64,
 }
 
+/// Of what one host sends to another a part is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    /// The host that sends.
+    pub from: Ipv4Addr,
+    /// The addresses of the other one: in its VPC, and its public one.
+    pub to: Vec<Ipv4Addr>,
+    /// Of 100 packets, these many.
+    pub percent: u8,
+    /// Which of them.
+    pub seed: u64,
+}
+
 /// What packets pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -60,6 +73,8 @@ pub struct Plan {
     pub through: BTreeSet<(Ipv4Addr, Ipv4Addr)>,
     /// Services that have only that way from these VPCs.
     pub replaced: BTreeSet<(Cidr, Ipv4Addr)>,
+    /// Faults between two hosts.
+    pub losses: Vec<Loss>,
     /// Network ACLs that do not admit everything, before these subnets.
     pub acls: Vec<Barrier>,
     /// Hosts that are closed, and why.

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::cidr::Cidr;
-use super::plan::{Host, Plan, Trouble, Way, decide};
+use super::plan::{Host, Loss, Plan, Trouble, Way, decide};
 use super::rule::{Peer, Ports, Protocol, Rule};
 use super::topology::{
     Acl, AclEntry, Destination, Endpoint, EndpointKind, Group, Interface, NatGateway, Route,
@@ -327,6 +327,20 @@ fn a_lost_network_and_lost_packets_come_before_everything() {
     assert_eq!(text, again, "a seed decides which packets are lost");
     hosts[1].trouble.seed = 8;
     assert_ne!(text, written(&decide(&topology(), &hosts)));
+}
+
+#[test]
+fn a_loss_between_two_hosts_leaves_the_rest_alone() {
+    let mut plan = decide(&topology(), &hosts());
+    let [from, to, public] =
+        [[10, 20, 1, 10], [10, 20, 2, 10], [198, 51, 100, 7]].map(Ipv4Addr::from);
+    plan.losses = vec![Loss { from, to: vec![to, public], percent: 2, seed: 7 }];
+    let text = written(&plan);
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains("numgen")).collect();
+    let [line] = lines[..] else { panic!("{lines:?}") };
+    let start = "ip saddr 10.20.1.10 ip daddr { 10.20.2.10, 198.51.100.7 } numgen inc mod 100 vmap";
+    assert!(line.trim().starts_with(start), "{line}");
+    assert_eq!(line.matches(": drop").count(), 2);
 }
 
 #[test]
