@@ -83,7 +83,7 @@ impl AutoScaling {
             };
             while !over(own.ec2.state(&id)) {
                 let form = Form::new([("InstanceId.1", id.as_str())]);
-                match own.ec2.call("TerminateInstances", form).await {
+                match own.ec2.call_for_scaling("TerminateInstances", form).await {
                     Ok(_) => return,
                     // "Termination protection does not prevent Auto Scaling from terminating" (user guide, "Use
                     // instance scale-in protection").
@@ -120,7 +120,7 @@ impl AutoScaling {
             (Ok((seen, _)), None) => self.end_instance(seen.instance_id),
             (Err(error), Some(group)) => {
                 log::line(format_args!("auto scaling group {}: {error}", launch.group));
-                plan::launch_failed(group, launch.slot, &error.message, &self.pace, now);
+                plan::launch_failed(group, launch.slot, &reason(error), &self.pace, now);
             }
             (Err(_), None) => {}
         }
@@ -134,7 +134,7 @@ impl AutoScaling {
     ) -> Result<(Seen, TemplateSpec), CallError> {
         let template = self.template(&launch.spec).await?;
         let form = launch_form(&template, &launch.place, &launch.tags)?;
-        let root = self.ec2.call("RunInstances", form).await?;
+        let root = self.ec2.call_for_scaling("RunInstances", form).await?;
         let seen = Seen::all(&root).into_iter().next().ok_or_else(|| CallError {
             code: "InternalError".into(),
             message: "the answer to RunInstances shows no instance.".into(),
@@ -148,6 +148,18 @@ impl AutoScaling {
         let region = self.ec2.settings.region.clone();
         let found = self.ec2.template(&region, Some(&spec.id), None, &spec.version).await;
         Ok(found?)
+    }
+}
+
+/// Why a launch failed, as activities show it: want of capacity with its code (user guide, "Troubleshoot: insufficient
+/// capacity"; the form is that of activities that users of AWS show), everything else by its message.
+fn reason(error: CallError) -> String {
+    let CallError { code, message } = error;
+    match code.as_str() {
+        "InsufficientInstanceCapacity" | "InstanceLimitExceeded" | "VcpuLimitExceeded" => {
+            format!("Could not launch On-Demand Instances. {code} - {message}")
+        }
+        _ => message,
     }
 }
 

@@ -1,5 +1,5 @@
-//! Calls from inside: other parts of the cloud use EC2 as its clients do, with the same checks and hosts; request faults strike only
-//! what comes through the proxy.
+//! Calls from inside: Auto Scaling uses EC2 as its clients do, with the same checks and hosts. Of request faults those
+//! strike that would reach it on AWS.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 use super::answers::Refusal;
 use super::{Ec2, Request};
 use crate::operation::Form;
+use crate::requests::launches;
 use crate::xml::Element;
 
 /// The largest answer that is read: far above that of one call for one instance.
@@ -39,7 +40,21 @@ impl Ec2 {
         self.refresh().await
     }
 
-    /// Calls an operation in the region of this cloud.
+    /// [`Self::call`] for a launch or an end, which request faults may strike.
+    pub(crate) async fn call_for_scaling(
+        self: &Arc<Self>,
+        operation: &str,
+        form: Form,
+    ) -> Result<Element, CallError> {
+        let strike = launches::strike_scaling(&self.faults, &self.hosts, operation, &form).await;
+        match strike {
+            Some(error) => Err(CallError { code: error.code, message: error.message }),
+            None => self.call(operation, form).await,
+        }
+    }
+
+    /// Calls an operation in the region of this cloud, where no fault strikes: what Auto Scaling asks only to know is no
+    /// call of its own on AWS.
     pub(crate) async fn call(
         self: &Arc<Self>,
         operation: &str,

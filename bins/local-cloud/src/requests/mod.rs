@@ -5,6 +5,7 @@
 
 pub mod action;
 pub mod errors;
+pub mod launches;
 pub mod protocol;
 pub mod skew;
 pub mod stale;
@@ -23,11 +24,11 @@ use tokio::time::Instant;
 use self::protocol::{Protocol, ServiceError};
 use self::stale::{Read, Remembered, Stale};
 use crate::events::is_instance;
-use crate::faults::{Call, Kind};
+use crate::faults::{Call, Faults, Kind};
 use crate::hosts::HostInfo;
 use crate::listener::{Caller, HangUp};
 use crate::log;
-use crate::operation::Scope;
+use crate::operation::{Form, Scope};
 use crate::proxy::{LARGEST, Proxy};
 use crate::xml::Element;
 
@@ -68,7 +69,10 @@ pub async fn answer(proxy: &Proxy, scope: Scope, request: Request) -> Response<B
     );
     let text = String::from_utf8_lossy(&body).into_owned();
     let caller = held.parts.extensions.get::<Caller>().copied();
-    let hosts = hosts(proxy, caller, &[uri.query().unwrap_or_default(), &text]);
+    let mut hosts = hosts(proxy, caller, &[uri.query().unwrap_or_default(), &text]);
+    if scope.service == "ec2" {
+        hosts.extend(launches::host_to_be(&operation, &Form::parse(&body)));
+    }
     let call = Call { service: &scope.service, operation: &operation, hosts: &hosts };
     let faults = &proxy.faults;
     let refuse = |error: &ServiceError| protocol.refuse(error, headers, uri.path());
@@ -90,21 +94,8 @@ pub async fn answer(proxy: &Proxy, scope: Scope, request: Request) -> Response<B
         let who = errors::Denied { caller: &caller, action: &in_policies, resource: &resource };
         return refuse(&errors::denied(&scope.service, protocol, who));
     }
-    if faults.strike_call(Kind::Throttle, &call).is_some() {
-        return refuse(&errors::throttled(&scope.service, protocol));
-    }
-    if let Some(strike) = faults.strike_call(Kind::ServerError, &call) {
-        let status = strike.code.parse().unwrap_or(500);
-        return refuse(&errors::broken(&scope.service, protocol, status));
-    }
-    if scope.service == "ec2"
-        && matches!(operation.as_str(), "RunInstances" | "StartInstances")
-        && let Some(strike) = faults.strike_call(Kind::NoCapacity, &call)
-    {
-        let form = crate::operation::Form::parse(&body);
-        let kind = form.get("InstanceType").unwrap_or("m1.small");
-        let zone = form.get("Placement.AvailabilityZone");
-        return refuse(&errors::no_capacity(&strike.code, kind, zone));
+    if let Some(error) = refused(faults, &call, protocol, || Form::parse(&body)) {
+        return refuse(&error);
     }
     let lost = faults.strike_call(Kind::LostReply, &call).is_some();
     let response = if faults.any(Kind::StaleDescribe) {
@@ -122,6 +113,28 @@ pub async fn answer(proxy: &Proxy, scope: Scope, request: Request) -> Response<B
         Some(_) => cut(response).await,
         None => response,
     }
+}
+
+/// What a service may refuse by itself: the rate, its own trouble, the capacity.
+fn refused(
+    faults: &Faults,
+    call: &Call<'_>,
+    protocol: Protocol,
+    form: impl FnOnce() -> Form,
+) -> Option<ServiceError> {
+    if faults.strike_call(Kind::Throttle, call).is_some() {
+        return Some(errors::throttled(call.service, protocol));
+    }
+    if let Some(strike) = faults.strike_call(Kind::ServerError, call) {
+        return Some(errors::broken(call.service, protocol, strike.code.parse().unwrap_or(500)));
+    }
+    if call.service != "ec2" || !matches!(call.operation, "RunInstances" | "StartInstances") {
+        return None;
+    }
+    let strike = faults.strike_call(Kind::NoCapacity, call)?;
+    let form = form();
+    let kind = form.get("InstanceType").unwrap_or("m1.small");
+    Some(errors::no_capacity(&strike.code, kind, form.get("Placement.AvailabilityZone")))
 }
 
 /// Answers a request; reads perhaps as before a change.
@@ -250,7 +263,8 @@ fn resource(scope: &Scope, hosts: &[HostInfo]) -> String {
     let Scope { service, region } = scope;
     match (service.as_str(), hosts) {
         ("ec2" | "ssm", [host]) => {
-            format!("arn:aws:ec2:{region}:{ACCOUNT}:instance/{}", host.instance_id)
+            let id = if host.instance_id.is_empty() { "*" } else { &host.instance_id };
+            format!("arn:aws:ec2:{region}:{ACCOUNT}:instance/{id}")
         }
         ("s3", _) => "arn:aws:s3:::*".to_owned(),
         ("iam", _) => format!("arn:aws:iam::{ACCOUNT}:*"),

@@ -69,9 +69,10 @@ pub(crate) fn scenarios(cloud: &Cloud) {
         assert_eq!(run.stdout, "from-template\n", "{run}");
         ids
     });
-    cloud.check("it grows and an instance that ends outside is replaced", || {
-        call(cloud, "set-desired-capacity", &["--desired-capacity", "3"]);
-        settled(cloud, 3);
+    cloud.check("want of capacity is said by its activity, and the group tries again", || {
+        wants_capacity(cloud);
+    });
+    cloud.check("an instance that ends outside is replaced", || {
         cloud.ok(&["ec2", "terminate-instances", "--instance-ids", &first[0]]);
         cloud.until("it is replaced", || members(cloud).iter().all(|(id, ..)| *id != first[0]));
         settled(cloud, 3);
@@ -98,6 +99,25 @@ pub(crate) fn scenarios(cloud: &Cloud) {
         });
     });
     cloud.check("what would be pretended is refused by name", || refusals(cloud, &template));
+}
+
+/// Grows the group by one, against want of capacity that strikes this group's launches and nobody else's.
+fn wants_capacity(cloud: &Cloud) {
+    let said = cloud.fault(&["add", "no-capacity", "--host", "tag:aws:autoscaling:groupName=asg"]);
+    let fault = said.split(' ').nth(1).unwrap_or_else(|| panic!("{said}"));
+    call(cloud, "set-desired-capacity", &["--desired-capacity", "3"]);
+    let failed = || {
+        let answer = call(cloud, "describe-scaling-activities", &[]);
+        let activities = answer["Activities"].as_array().cloned().unwrap_or_default();
+        activities.into_iter().find(|activity| activity["StatusCode"] == "Failed")
+    };
+    cloud.until("a launch fails", PATIENCE, || failed().is_some());
+    let message = failed().expect("it was there")["StatusMessage"].to_string();
+    assert!(message.contains("InsufficientInstanceCapacity - We currently do not"), "{message}");
+    assert!(message.contains("t3.micro") && message.ends_with("instance failed.\""), "{message}");
+    assert_eq!(members(cloud).len(), 2);
+    cloud.fault(&["remove", fault]);
+    settled(cloud, 3);
 }
 
 fn make_template(cloud: &Cloud) -> String {
