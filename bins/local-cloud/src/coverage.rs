@@ -224,6 +224,18 @@ pub const ELSEWHERE: &[Service] = &[
         &["CreateCacheCluster*", "CreateReplicationGroup*", "CreateServerlessCache*"],
     ),
     elsewhere("ecs", "ECS", &["RunTask*", "StartTask*", "CreateService*"]),
+    elsewhere(
+        "cloudformation",
+        "CloudFormation",
+        &[
+            "CreateChangeSet",
+            "CreateStack*",
+            "ExecuteChangeSet",
+            "ExecuteStackRefactor",
+            "ImportStacksToStackSet",
+            "UpdateStack*",
+        ],
+    ),
 ];
 
 /// Amazon MQ, whose operations are paths.

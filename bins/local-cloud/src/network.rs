@@ -2,11 +2,12 @@
 //!
 //! What passes between hosts and out of the network is decided elsewhere ([`crate::reach`]) and held here.
 
+mod overlap;
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
@@ -17,7 +18,8 @@ use crate::edge::Edge;
 use crate::error::Error;
 use crate::firewall::{self, Gateway, OUTSIDE, PublicAddress};
 use crate::log;
-use crate::process::{capture, last_lines, run};
+use crate::process::{capture, run};
+use crate::reach::cidr::Cidr;
 use crate::reach::plan::Plan;
 
 /// The networks of a project and the public addresses that lead into them.
@@ -71,7 +73,7 @@ impl Networks {
         }
         let gateway = first_address(cidr)
             .ok_or_else(|| Error::setup("cannot use the VPC's address range", cidr))?;
-        refuse_overlap(cidr).await?;
+        overlap::refuse(cidr).await?;
         let (name, bridge) = (self.name(vpc), bridge_name(&self.project, vpc));
         let bridge_option = format!("com.docker.network.bridge.name={bridge}");
         let (label, gateway_text) = (self.docker.label(), gateway.to_string());
@@ -246,62 +248,10 @@ fn bridge_name(project: &str, vpc: &str) -> String {
     format!("lc{}", &hash[..10])
 }
 
-/// The range's network address and prefix length.
-fn parse_cidr(cidr: &str) -> Option<(u32, u32)> {
-    let (address, prefix) = cidr.split_once('/')?;
-    let (address, prefix) = (address.parse::<Ipv4Addr>().ok()?, prefix.parse::<u32>().ok()?);
-    (prefix <= 32).then(|| (u32::from(address) & mask(prefix), prefix))
-}
-
-fn mask(prefix: u32) -> u32 {
-    u32::MAX.checked_shl(32 - prefix).unwrap_or(0)
-}
-
 /// The VPC router's address: the first one of the range, as on AWS.
 fn first_address(cidr: &str) -> Option<Ipv4Addr> {
-    let (network, prefix) = parse_cidr(cidr)?;
-    (prefix <= 28).then(|| Ipv4Addr::from(network + 1))
-}
-
-#[derive(Debug, Deserialize)]
-struct Interface {
-    ifname: String,
-    addr_info: Vec<InterfaceAddress>,
-}
-
-#[derive(Debug, Deserialize)]
-struct InterfaceAddress {
-    local: Option<Ipv4Addr>,
-    prefixlen: u32,
-}
-
-/// A VPC whose range this machine uses itself would cut the machine off.
-async fn refuse_overlap(cidr: &str) -> Result<(), Error> {
-    let output = capture("ip", ["-4", "-json", "address", "show"], None).await?;
-    let interfaces: Vec<Interface> = serde_json::from_str(&output.stdout).map_err(|error| {
-        Error::setup(
-            "cannot read this machine's addresses",
-            format!("{error} {}", last_lines(&output.stderr, 1)),
-        )
-    })?;
-    match overlap(cidr, &interfaces) {
-        None => Ok(()),
-        Some(name) => Err(Error::setup(
-            "cannot make the VPC's network",
-            format!("this machine already uses addresses of {cidr} on {name}"),
-        )),
-    }
-}
-
-fn overlap(cidr: &str, interfaces: &[Interface]) -> Option<String> {
-    let (network, prefix) = parse_cidr(cidr)?;
-    interfaces.iter().find_map(|interface| {
-        interface.addr_info.iter().find_map(|address| {
-            let shared = mask(prefix.min(address.prefixlen));
-            let clash = u32::from(address.local?) & shared == network & shared;
-            clash.then(|| interface.ifname.clone())
-        })
-    })
+    let range: Cidr = cidr.parse().ok()?;
+    (range.prefix() <= 28).then(|| range.first())
 }
 
 #[cfg(test)]
@@ -315,20 +265,6 @@ mod tests {
         for bad in ["10.20.0.0", "10.20.0.0/33", "x/16", "10.0.0.0/31"] {
             assert_eq!(first_address(bad), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn a_range_that_the_machine_uses_is_seen_both_ways() {
-        let interfaces = [Interface {
-            ifname: "eth0".into(),
-            addr_info: vec![InterfaceAddress {
-                local: Some(Ipv4Addr::new(10, 20, 5, 9)),
-                prefixlen: 24,
-            }],
-        }];
-        assert_eq!(overlap("10.20.0.0/16", &interfaces).as_deref(), Some("eth0"));
-        assert_eq!(overlap("10.20.5.128/25", &interfaces).as_deref(), Some("eth0"));
-        assert_eq!(overlap("10.21.0.0/16", &interfaces), None);
     }
 
     #[test]

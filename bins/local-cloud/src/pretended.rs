@@ -71,6 +71,9 @@ mod tests {
         check("rds", "CreateDBInstanceReadReplica", true);
         check("rds", "CreateDBSubnetGroup", false);
         check("secretsmanager", "CreateSecret", false);
+        check("cloudformation", "CreateStackInstances", true);
+        check("cloudformation", "DescribeStacks", false);
+        check("cloudformation", "ValidateTemplate", false);
         assert!(guards("ecs") && !guards("s3"));
         assert!(refuses_path("mq", "POST", "/v1/brokers"));
         assert!(!refuses_path("mq", "GET", "/v1/brokers"));

@@ -1,6 +1,7 @@
 //! The AWS endpoint: tells what a request is for, answers the few things that must be true, passes the rest on.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -8,6 +9,7 @@ use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use serde_json::json;
 
 use crate::autoscaling::AutoScaling;
@@ -24,12 +26,21 @@ use crate::paging::Shelf;
 use crate::passed::{self, Unanswered};
 use crate::pretended;
 use crate::requests;
+use crate::requests::protocol::{Protocol, ServiceError};
 use crate::requests::stale::Past;
 use crate::ssm::{self, Ssm};
 use crate::upstream::{Lost, Upstream};
 
 /// The largest request that is read into memory (EC2 and Systems Manager; both APIs' own limits are far below).
 pub(crate) const LARGEST: usize = 4 * 1024 * 1024;
+
+/// The largest object that is passed on. S3 takes 5 GiB at once (user guide, "Uploading objects"), which the emulator would
+/// hold in this machine's memory.
+const LARGEST_OBJECT: u64 = 1 << 30;
+
+/// The largest request of the other services that is passed on unread; the largest that one of them takes is Lambda's
+/// (developer guide, "Lambda quotas": 50 MB).
+const LARGEST_PASSED: u64 = 64 << 20;
 
 /// Moto's own API, by which anybody could empty the emulator; nothing of AWS is there.
 const EMULATORS_OWN: &str = "moto-api";
@@ -181,13 +192,19 @@ impl Proxy {
 
     async fn stream(&self, scope: Option<&Scope>, request: Request) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let what = format!(
-            "{} {} {}",
-            scope.map_or("unsigned", |scope| scope.service.as_str()),
-            parts.method,
-            parts.uri.path()
-        );
-        match self.upstream.stream(parts.method, &parts.uri, &parts.headers, body).await {
+        let service = scope.map_or("unsigned", |scope| scope.service.as_str());
+        let what = format!("{service} {} {}", parts.method, parts.uri.path());
+        let limit = if service == "s3" { LARGEST_OBJECT } else { LARGEST_PASSED };
+        let Ok(length) = body_length(&parts.headers) else {
+            return too_large(service, &parts, limit);
+        };
+        if length.is_some_and(|length| length > limit) {
+            return too_large(service, &parts, limit);
+        }
+        // One that says its length is not read further; of the others each piece is counted.
+        let over = Arc::new(AtomicBool::new(false));
+        let body = if length.is_some() { body } else { counted(body, limit, &over) };
+        match self.upstream.stream(parts.method.clone(), &parts.uri, &parts.headers, body).await {
             Ok(response)
                 if failure::is_page(
                     response.status(),
@@ -203,9 +220,45 @@ impl Proxy {
                 coverage::mark(failure.response(dialect), Class::Answered)
             }
             Ok(response) => coverage::mark(response, Class::Answered),
+            Err(_) if over.load(Ordering::SeqCst) => too_large(service, &parts, limit),
             Err(error) => unreachable(&parts.headers, &error),
         }
     }
+}
+
+/// The length that a request announces; an error when it is no number.
+fn body_length(headers: &HeaderMap) -> Result<Option<u64>, ()> {
+    let Some(length) = headers.get(header::CONTENT_LENGTH) else { return Ok(None) };
+    length.to_str().ok().and_then(|text| text.parse().ok()).map(Some).ok_or(())
+}
+
+/// A body that ends with an error when it is longer than the limit, and says so.
+fn counted(body: Body, limit: u64, over: &Arc<AtomicBool>) -> Body {
+    let (over, mut seen) = (Arc::clone(over), 0_u64);
+    Body::from_stream(body.into_data_stream().map(move |piece| {
+        let piece = piece.map_err(std::io::Error::other)?;
+        seen += piece.len() as u64;
+        if seen > limit {
+            over.store(true, Ordering::SeqCst);
+            return Err(std::io::Error::other("longer than what is passed on"));
+        }
+        Ok(piece)
+    }))
+}
+
+fn too_large(service: &str, parts: &Parts, limit: u64) -> Response<Body> {
+    let protocol = Protocol::of(service, &parts.headers, parts.uri.query());
+    let message = format!("the rehearsal cloud passes requests of {} MiB at most", limit >> 20);
+    log::line(format_args!("refused: {service} {}: {message}", parts.uri.path()));
+    let error = match protocol {
+        Protocol::S3 => ServiceError::new(
+            400,
+            "EntityTooLarge",
+            format!("Your proposed upload exceeds the maximum allowed size: {message}"),
+        ),
+        _ => ServiceError::new(413, "RequestEntityTooLargeException", message),
+    };
+    coverage::mark(protocol.refuse(&error, &parts.headers, parts.uri.path()), Class::Answered)
 }
 
 fn refuse(what: &str, json_protocol: bool) -> Response<Body> {

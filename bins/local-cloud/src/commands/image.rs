@@ -52,7 +52,7 @@ pub async fn image(
             Ok(finished(format!("`{}` is {}", add.name, added.own.id), text))
         }
         ImageAction::Remove(remove) => {
-            let own = own::remove(&store, &remove.name).await?;
+            let own = own::remove(&store, &remove.name, &|said| tell(ctx, said)).await?;
             let title = format!("`{}` ({}) is forgotten", own.name, own.id);
             Ok(finished(title.clone(), title + "\n"))
         }

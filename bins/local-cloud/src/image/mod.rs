@@ -6,18 +6,17 @@
 //! missing or damaged is built when it is wanted; one builder at a time per image, whichever process it is in.
 
 mod build;
+mod lock;
 pub mod own;
 pub mod suites;
 
-use std::fs::{File, TryLockError};
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use tokio::sync::OnceCell;
 
-use self::build::{Layer, work_owner};
+use self::build::Layer;
+pub use self::lock::sweep;
 use self::own::Own;
 use self::suites::{Machine, Suite};
 use crate::docker::Docker;
@@ -63,6 +62,18 @@ impl Bootable {
         match self {
             Self::Suite(suite) => suite.name,
             Self::Own(own) => &own.name,
+        }
+    }
+
+    /// What to do when it is damaged.
+    pub fn how_to_mend(&self) -> String {
+        match self {
+            Self::Suite(suite) => {
+                format!("build it again: `local-cloud image build {}`", suite.name)
+            }
+            Self::Own(own) => {
+                format!("add it again: `local-cloud image add {} --from IMAGE|TARBALL`", own.name)
+            }
         }
     }
 
@@ -151,7 +162,7 @@ impl Store {
             return Ok(names.host);
         }
         make_folder(&self.0.place.cache)?;
-        let _lock = lock(&self.0.place.cache, what, say).await?;
+        let _lock = lock::lock(&self.0.place.cache, what, say).await?;
         if Docker::has_image(&names.host).await? {
             match sound(&names.host).await {
                 _ if look == Look::There => return Ok(names.host),
@@ -180,6 +191,14 @@ impl Store {
         }
         self.remove_others(what, &names).await?;
         Ok(names.host)
+    }
+
+    /// Runs the programs of a host image.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub async fn look(&self, image: &str) -> Result<(), String> {
+        sound(image).await
     }
 
     /// A host image without the package cloud-init, for hosts that shall have none.
@@ -314,47 +333,6 @@ async fn try_in(image: &str, script: &str) -> Result<(), String> {
 fn docker_said(stderr: &str) -> String {
     let lines: Vec<&str> = stderr.lines().filter(|line| !line.starts_with("Run 'docker")).collect();
     last_lines(&lines.join("\n"), 1)
-}
-
-/// One builder at a time of one image, in whichever process; ends with the file that it gives.
-async fn lock(cache: &Path, what: &Bootable, say: Listener<'_>) -> Result<File, Error> {
-    let path = cache.join(format!("local-cloud-image-{}.lock", what.name()));
-    let failed = |source| Error::File { doing: "lock", path: path.clone(), source };
-    let file = File::create(&path).map_err(failed)?;
-    let mut told = false;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
-            Err(TryLockError::WouldBlock) if !told => {
-                say(Said::Step(format!(
-                    "waiting for somebody else who builds the image of {}",
-                    what.name()
-                )));
-                told = true;
-            }
-            Err(TryLockError::WouldBlock) => {}
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-}
-
-/// Removes what builders left that could not clean up after themselves.
-pub fn sweep(cache: &Path) -> Result<(), Error> {
-    let Ok(entries) = std::fs::read_dir(cache) else { return Ok(()) };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        if let Some(pid) = name.to_str().and_then(work_owner)
-            && process::Identity::of(pid).is_none()
-        {
-            std::fs::remove_dir_all(entry.path()).map_err(|source| Error::File {
-                doing: "remove",
-                path: entry.path(),
-                source,
-            })?;
-        }
-    }
-    Ok(())
 }
 
 fn name(repository: &str, kind: &str, parts: &[&str]) -> String {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::suites::SUITES;
-use super::{Bootable, Listener, Look, Said, Store, docker_said};
+use super::{Bootable, Listener, Look, Said, Store, docker_said, lock};
 use crate::docker::Docker;
 use crate::error::Error;
 use crate::process::{self, run};
@@ -91,7 +91,7 @@ pub async fn add(store: &Store, name: &str, from: &str, say: Listener<'_>) -> Re
 }
 
 /// Forgets an image, by name or id. Hosts that run from it go on.
-pub async fn remove(store: &Store, wanted: &str) -> Result<Own, Error> {
+pub async fn remove(store: &Store, wanted: &str, say: Listener<'_>) -> Result<Own, Error> {
     let mut images = store.own()?;
     let Some(at) = images.iter().position(|own| own.name == wanted || own.id == wanted) else {
         return Err(Error::NoSuchImage {
@@ -100,12 +100,15 @@ pub async fn remove(store: &Store, wanted: &str) -> Result<Own, Error> {
         });
     };
     let own = images.remove(at);
-    write(&store.0.place.cache, &images)?;
+    let cache = &store.0.place.cache;
+    let _lock = lock::lock(cache, &Bootable::Own(own.clone()), say).await?;
+    write(cache, &images)?;
     let args = ["image", "ls", "--format", "{{.Repository}}:{{.Tag}}", &own.repository()];
     for tag in run("docker", args, None).await?.lines() {
         // By force only its name goes while a container still uses it.
         run("docker", ["image", "rm", "--force", tag], None).await?;
     }
+    lock::remove(cache, &own.name)?;
     Ok(own)
 }
 

@@ -25,6 +25,17 @@ impl Cidr {
         self.prefix
     }
 
+    /// Its first address that is not the network's own; the prefix has to leave room for one.
+    pub fn first(self) -> Ipv4Addr {
+        Ipv4Addr::from(self.network.saturating_add(1))
+    }
+
+    /// Whether an address in it is one of its first four or its last, which AWS keeps.
+    pub fn reserves(self, address: Ipv4Addr) -> bool {
+        let offset = u32::from(address).wrapping_sub(self.network);
+        offset < 4 || offset == !mask(self.prefix)
+    }
+
     /// Whether all of `other` lies in it.
     pub fn contains(self, other: Self) -> bool {
         self.prefix <= other.prefix && other.network & mask(self.prefix) == self.network

@@ -114,6 +114,46 @@ async fn an_oversized_call_is_refused_before_it_is_passed() {
     assert!(text.contains("RequestTooLarge"), "{text}");
 }
 
+/// What is passed on unread, as objects are, has its limits too: by the length that it announces, and as it comes.
+#[tokio::test]
+async fn an_endless_stream_ends_at_its_limit() {
+    let sink = Router::new().fallback(|body: axum::body::Body| async move {
+        let whole = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+        whole.len().to_string()
+    });
+    let endpoint = endpoint(&serve(sink).await).await;
+    let announced = async |service: &str, length: u64| {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let address = endpoint.trim_start_matches("http://");
+        let mut stream = tokio::net::TcpStream::connect(address).await.expect("it listens");
+        let head = format!(
+            "PUT /bucket/key HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\nContent-Length: {length}\r\n\r\n",
+            authorization(service, "us-east-1")
+        );
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        let mut answer = [0; 2000];
+        let read = stream.read(&mut answer).await.expect("an answer");
+        String::from_utf8_lossy(&answer[..read]).into_owned()
+    };
+    let answer = announced("s3", (1 << 30) + 1).await;
+    assert!(answer.contains(" 400 ") && answer.contains("<Code>EntityTooLarge</Code>"), "{answer}");
+    let answer = announced("lambda", (64 << 20) + 1).await;
+    assert!(answer.contains(" 413 ") && answer.contains("64 MiB at most"), "{answer}");
+
+    let piece = Bytes::from(vec![b'x'; 1 << 20]);
+    let sends = async |pieces: usize| {
+        let pieces = std::iter::repeat_n(piece.clone(), pieces).map(Ok::<_, std::io::Error>);
+        let request = reqwest::Client::new()
+            .post(format!("{endpoint}/2015-03-31/functions"))
+            .header("authorization", authorization("lambda", "us-east-1"))
+            .body(reqwest::Body::wrap_stream(futures_util::stream::iter(pieces)));
+        request.send().await.expect("an answer")
+    };
+    let answer = sends(3).await;
+    assert_eq!(answer.text().await.expect("text"), (3 << 20).to_string());
+    assert_eq!(sends(65).await.status().as_u16(), 413);
+}
+
 #[tokio::test]
 async fn an_emulator_that_is_gone_is_unavailable_in_the_callers_protocol() {
     // A port that was free a moment ago.
