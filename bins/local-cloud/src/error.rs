@@ -1,5 +1,6 @@
 //! Why a command of `local-cloud` failed, how the process ends because of it, and what to do next.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use deploy_cli::{Exit, Failure};
@@ -165,6 +166,9 @@ impl Failure for Error {
             Self::Program { output, .. } if output.contains("no space left on device") => Some(
                 "free some disk space: images and hosts lie where Docker keeps its data".into(),
             ),
+            Self::File { path, source, .. } if source.kind() == ErrorKind::StorageFull => {
+                Some(format!("free some disk space where `{}` is", path.display()))
+            }
             Self::HostDown { host, .. } => {
                 Some(format!("start it: `aws ec2 start-instances --instance-ids {host}`"))
             }

@@ -100,6 +100,8 @@ async fn prepare(
         ctx.progress().step("removing what an earlier one left behind");
     }
     down::remove(project, place).await?;
+    make_folder(&place.state)?;
+    find_room(&place.state)?;
     let authority = Authority::open(&place.authority())?;
     let mut serve = vec![
         "serve".to_owned(),
@@ -130,8 +132,15 @@ async fn prepare(
         );
         serve.push("--unified-cgroup".into());
     }
-    make_folder(&place.state)?;
     Ok(serve)
+}
+
+/// Writes as much as a daemon does in its first hour: one that starts on a full disk could not even log why it ends.
+fn find_room(state: &Path) -> Result<(), Error> {
+    let path = state.join("room");
+    let failed = |source| Error::File { doing: "write", path: path.clone(), source };
+    std::fs::write(&path, [0; 256 << 10]).map_err(failed)?;
+    std::fs::remove_file(&path).map_err(failed)
 }
 
 async fn start(

@@ -146,12 +146,22 @@ impl Ec2 {
         };
         ready.await.map_err(|error: Error| {
             let message = format!(
-                "the image of {} cannot be built: {error} (try `local-cloud image build {}`)",
+                "the image of {} cannot be built: {error} ({})",
                 ami.what.name(),
-                ami.what.name()
+                ami.what.how_to_mend()
             );
             Refusal::server("InsufficientInstanceCapacity", message)
         })
+    }
+
+    /// What is wrong with a machine image of which an instance did not start: then that is why.
+    pub(super) async fn image_fault(&self, id: &str) -> Option<Error> {
+        let what = self.image(id).ok()?.what;
+        let store = &self.catalogue.store;
+        let image = store.built(&what).await.ok()??;
+        let why = store.look(&image).await.err()?;
+        let why = format!("{why} ({})", what.how_to_mend());
+        Some(Error::BadImage { name: what.name().to_owned(), why })
     }
 }
 

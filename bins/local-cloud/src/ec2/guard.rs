@@ -36,7 +36,7 @@ impl Ec2 {
 
     /// Instances that live inside something, including those that are still shutting down: the emulator has
     /// forgotten the interfaces of these.
-    fn lives_in(&self, inside: impl Fn(&super::machine::Seen) -> bool) -> bool {
+    pub(super) fn lives_in(&self, inside: impl Fn(&super::machine::Seen) -> bool) -> bool {
         self.machines().values().any(|machine| {
             inside(&machine.seen)
                 && self

@@ -58,6 +58,9 @@ pub fn find(catalogue: Vec<Ami>, id: &str) -> Result<Ami, Refusal> {
     })
 }
 
+/// Where the root volume is, as Debian's images have it.
+pub const ROOT_DEVICE: &str = "/dev/xvda";
+
 /// The catalogue as moto reads it (`MOTO_AMIS_PATH`).
 pub fn for_moto(catalogue: &[Ami]) -> Value {
     catalogue
@@ -75,7 +78,7 @@ pub fn for_moto(catalogue: &[Ami]) -> Value {
                 "architecture": "x86_64",
                 "virtualization_type": "hvm",
                 "hypervisor": "xen",
-                "root_device_name": "/dev/xvda",
+                "root_device_name": ROOT_DEVICE,
                 "root_device_type": "ebs",
                 "sriov": "simple",
                 "creation_date": ami.created,

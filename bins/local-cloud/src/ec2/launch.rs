@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::answers::{self, Refusal};
 use super::boot::FirstBoot;
+use super::images::ROOT_DEVICE;
 use super::machine::{Machine, Seen};
 use super::reason::Reason;
 use super::{Ec2, Request, describe};
@@ -44,9 +45,11 @@ impl Ec2 {
             self.image(image)?;
         }
         complete(&mut request.form)?;
+        root_volume(&mut request.form);
         if let Some(subnet) = self.default_subnet(&request.form).await? {
             request.form.push("SubnetId", subnet);
         }
+        self.private_address(&request.form).await?;
         let answer = self.pass_changed(request).await?;
         let Some(mut root) = answer.xml().filter(|_| answer.status.is_success()) else {
             return Ok(answer.into_response());
@@ -160,6 +163,8 @@ impl Ec2 {
             // Terminated meanwhile; nobody waits for it any more.
             return log::line(format_args!("{id}: {error}"));
         }
+        let image = self.machine(id).map(|machine| machine.seen.image_id).unwrap_or_default();
+        let error = self.image_fault(&image).await.unwrap_or(error);
         log::line(format_args!("{id} cannot be launched: {error}"));
         let form = Form::new([
             ("Action", "TerminateInstances"),
@@ -250,7 +255,7 @@ impl Ec2 {
         Ok(())
     }
 
-    async fn range(
+    pub(super) async fn range(
         &self,
         action: &str,
         field: &str,
@@ -314,6 +319,28 @@ fn complete(form: &mut Form) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The root volume, whatever the request says of others: 8 GiB that go with the instance, as Debian's images have it. The
+/// emulator makes none beside others, and keeps one of which the request does not say that it goes.
+fn root_volume(form: &mut Form) {
+    const MAPPING: &str = "BlockDeviceMapping.";
+    let numbers: Vec<u32> = form
+        .names()
+        .filter_map(|name| name.strip_prefix(MAPPING)?.strip_suffix(".DeviceName")?.parse().ok())
+        .collect();
+    let is_root =
+        |number: &&u32| form.get(&format!("{MAPPING}{number}.DeviceName")) == Some(ROOT_DEVICE);
+    let known = numbers.iter().find(is_root).copied();
+    let number = known.unwrap_or_else(|| numbers.iter().max().map_or(1, |last| last + 1));
+    for (field, value) in
+        [("DeviceName", ROOT_DEVICE), ("Ebs.VolumeSize", "8"), ("Ebs.DeleteOnTermination", "true")]
+    {
+        let name = format!("{MAPPING}{number}.{field}");
+        if form.get(&name).is_none() {
+            form.push(name, value);
+        }
+    }
+}
+
 /// The VPC cannot be made on this machine. No 5xx, since clients repeat those and nothing would change.
 fn unusable_range(vpc: &str, error: &Error) -> Refusal {
     let message = format!(
@@ -341,6 +368,39 @@ mod tests {
         check("MinCount=3&MaxCount=2", Err("InvalidParameterCombination"));
         check("MinCount=0&MaxCount=2", Err("InvalidParameterValue"));
         check("MinCount=1&MaxCount=many", Err("InvalidParameterValue"));
+    }
+
+    #[test]
+    fn there_is_a_root_volume_which_goes_with_the_instance() {
+        let check = |form: &str, expected: &[(&str, Option<&str>)]| {
+            let mut form = Form::parse(form.as_bytes());
+            root_volume(&mut form);
+            for (field, value) in expected {
+                let name = format!("BlockDeviceMapping.{field}");
+                assert_eq!(form.get(&name), *value, "{name} in {form:?}");
+            }
+        };
+        check(
+            "",
+            &[("1.DeviceName", Some("/dev/xvda")), ("1.Ebs.DeleteOnTermination", Some("true"))],
+        );
+        check(
+            "BlockDeviceMapping.1.DeviceName=/dev/sdf&BlockDeviceMapping.1.Ebs.VolumeSize=1",
+            &[
+                ("1.Ebs.DeleteOnTermination", None),
+                ("2.DeviceName", Some("/dev/xvda")),
+                ("2.Ebs.VolumeSize", Some("8")),
+            ],
+        );
+        check(
+            "BlockDeviceMapping.1.DeviceName=/dev/xvda&BlockDeviceMapping.1.Ebs.VolumeSize=20\
+             &BlockDeviceMapping.1.Ebs.DeleteOnTermination=false",
+            &[
+                ("1.Ebs.VolumeSize", Some("20")),
+                ("1.Ebs.DeleteOnTermination", Some("false")),
+                ("2.DeviceName", None),
+            ],
+        );
     }
 
     #[test]

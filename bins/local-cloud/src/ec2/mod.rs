@@ -2,6 +2,7 @@
 //!
 //! Managed services become real servers later ([`crate::pretended`] lists them).
 
+mod address;
 pub mod answers;
 mod attributes;
 mod boot;
