@@ -15,7 +15,7 @@ use std::net::Ipv4Addr;
 use super::plan::{Barrier, Held, Plan, Profile, Way};
 use super::rule::{Direction, Rule, set_name};
 use super::services;
-use crate::firewall::{Gateway, PUBLIC_RANGE};
+use crate::firewall::{Gateway, OUTSIDE, PUBLIC_RANGE};
 
 /// The mark of flows that the end which opened them does not track.
 const OPENER: u32 = 0x10_0000;
@@ -94,7 +94,7 @@ pub fn write(out: &mut String, gateways: &[Gateway], resolvers: &[Ipv4Addr], pla
     w.line(format_args!("drop"));
     w.close();
 
-    leave(&mut w, gateways, resolvers, plan);
+    leave(&mut w, resolvers, plan);
     arrive(&mut w, resolvers, plan);
     for (chain, bit) in [("untracked_out", OPENER), ("untracked_in", ANSWERER)] {
         w.open(chain);
@@ -125,9 +125,14 @@ pub fn write(out: &mut String, gateways: &[Gateway], resolvers: &[Ipv4Addr], pla
     }
 }
 
-fn leave(w: &mut Writer<'_>, gateways: &[Gateway], resolvers: &[Ipv4Addr], plan: &Plan) {
+fn leave(w: &mut Writer<'_>, resolvers: &[Ipv4Addr], plan: &Plan) {
     w.open("leave");
     faults(w, &plan.hosts, Direction::Egress);
+    for loss in &plan.losses {
+        let drops = drops(loss.percent, loss.seed, "drop");
+        let (from, to) = (loss.from, join(&loss.to));
+        w.line(format_args!("ip saddr {from} ip daddr {{ {to} }} {drops}"));
+    }
     // Instance metadata and the VPC's resolver are subject to nothing (VPC user guide, "Security groups").
     w.line(format_args!("ip daddr 169.254.169.254 tcp dport 80 accept"));
     if !resolvers.is_empty() {
@@ -136,9 +141,9 @@ fn leave(w: &mut Writer<'_>, gateways: &[Gateway], resolvers: &[Ipv4Addr], plan:
             "ip daddr {{ {resolvers} }} meta l4proto {{ tcp, udp }} th dport 53 accept"
         ));
     }
-    // The router itself answers nothing.
-    let routers: Vec<Ipv4Addr> = gateways.iter().map(|gateway| gateway.address).collect();
-    w.line(format_args!("ip daddr {{ {} }} drop", join(&routers)));
+    // The router itself answers nothing, nor does this machine at any other of its addresses: it is outside only at the
+    // one that stands for the internet.
+    w.line(format_args!("ip daddr != {OUTSIDE} fib daddr type local drop"));
     barriers(w, &plan.acls, Direction::Egress);
     if !plan.through.is_empty() {
         let pairs: Vec<String> =
@@ -190,16 +195,17 @@ fn faults(w: &mut Writer<'_>, hosts: &[Held], direction: Direction) {
         if host.trouble.lost {
             w.line(format_args!("ip {own} {} {refused}", host.address));
         } else if host.trouble.loss > 0 {
-            let lost: Vec<String> = lost_of_hundred(host.trouble.loss, host.trouble.seed)
-                .map(|number| format!("{number} : {refused}"))
-                .collect();
-            w.line(format_args!(
-                "ip {own} {} numgen inc mod 100 vmap {{ {} }}",
-                host.address,
-                lost.join(", ")
-            ));
+            let drops = drops(host.trouble.loss, host.trouble.seed, refused);
+            w.line(format_args!("ip {own} {} {drops}", host.address));
         }
     }
+}
+
+/// What ends so many of each hundred packets.
+fn drops(percent: u8, seed: u64, verdict: &str) -> String {
+    let lost: Vec<String> =
+        lost_of_hundred(percent, seed).map(|number| format!("{number} : {verdict}")).collect();
+    format!("numgen inc mod 100 vmap {{ {} }}", lost.join(", "))
 }
 
 /// Which of each hundred packets are lost: as many as asked for, spread by a shuffle that the seed decides.
