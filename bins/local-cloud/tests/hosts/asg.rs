@@ -111,7 +111,7 @@ fn wants_capacity(cloud: &Cloud) {
         let activities = answer["Activities"].as_array().cloned().unwrap_or_default();
         activities.into_iter().find(|activity| activity["StatusCode"] == "Failed")
     };
-    cloud.until("a launch fails", PATIENCE, || failed().is_some());
+    cloud.until("a launch fails", || failed().is_some());
     let message = failed().expect("it was there")["StatusMessage"].to_string();
     assert!(message.contains("InsufficientInstanceCapacity - We currently do not"), "{message}");
     assert!(message.contains("t3.micro") && message.ends_with("instance failed.\""), "{message}");

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::cloud::Cloud;
+use crate::traces;
 
 /// Suite, version of its cloud-init, and the status that it ends with, whatever else is wrong with the host.
 const SUITES: [(&str, &str, &str); 4] = [
@@ -41,6 +42,7 @@ pub(crate) fn scenarios(cloud: &Cloud) {
         .zip(SUITES)
         .map(|(kind, (suite, ..))| launch(kind, suite))
         .collect();
+    let plain = launch("plain", "trixie");
     let failing = launch("cloud-init-error", "bookworm");
     let hanging = launch("cloud-init-hang", "trixie");
     let disabled = launch("cloud-init-disabled", "bookworm");
@@ -51,6 +53,13 @@ pub(crate) fn scenarios(cloud: &Cloud) {
             ends(cloud, id, version, status, 0);
         });
     }
+    cloud.check("a trixie without a fault ends done, with nothing recoverable", || {
+        ends(cloud, &plain, "25.1", "done", 0);
+        let said = cloud.exec(&plain, "cloud-init status --format json").stdout;
+        let said: Value =
+            serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
+        assert_eq!(said["recoverable_errors"], serde_json::json!({}), "{said}");
+    });
     cloud.check("the console holds what cloud-init said, on every suite", || {
         for id in &of_suites {
             let console = console(cloud, id);
@@ -117,7 +126,7 @@ pub(crate) fn scenarios(cloud: &Cloud) {
         assert_ne!(before, boot(&disabled));
     });
     let mut all: Vec<&str> = of_suites.iter().map(String::as_str).collect();
-    all.extend([&never, &failing, &hanging, &disabled, &without].map(|id| id.as_str()));
+    all.extend([&never, &plain, &failing, &hanging, &disabled, &without].map(|id| id.as_str()));
     cloud.check("all are terminated", || cloud.terminate(&all));
     own_image(cloud);
 }
@@ -125,13 +134,7 @@ pub(crate) fn scenarios(cloud: &Cloud) {
 /// An image of one's own: a suite's, with a file more.
 fn own_image(cloud: &Cloud) {
     let name = format!("boot-{}", std::process::id());
-    let listed = cloud.local(&["image", "list"]).stdout;
-    let bookworm = listed
-        .lines()
-        .find(|line| line.starts_with("bookworm "))
-        .and_then(|line| line.split_once('(')?.1.split_once(')'))
-        .map(|(image, _)| image.to_owned())
-        .unwrap_or_else(|| panic!("bookworm is not built: {listed}"));
+    let bookworm = host_image(cloud, "bookworm");
     let docker = |args: &[&str]| {
         let output = std::process::Command::new("docker").args(args).output().expect("docker");
         assert!(output.status.success(), "docker {args:?}: {output:?}");
@@ -155,6 +158,8 @@ fn own_image(cloud: &Cloud) {
         docker(&["image", "rm", &name]);
         assert_eq!(added.code, 0, "{added}");
         let ami = added.stdout.trim();
+        // A cache that somebody tidied: the layer is made again when it is wanted.
+        docker(&["image", "rm", "--force", &host_image(cloud, &name)]);
         let filter = format!("Name=name,Values={name}");
         let found = cloud.ok(&["ec2", "describe-images", "--owners", "self", "--filters", &filter]);
         assert_eq!(found.pointer("/Images/0/ImageId").and_then(Value::as_str), Some(ami));
@@ -162,10 +167,39 @@ fn own_image(cloud: &Cloud) {
         ends(cloud, &id, "22.4", "done", 0);
         assert_eq!(cloud.exec(&id, "cat /etc/mine").stdout.trim(), name);
         cloud.terminate(&[&id]);
+        damaged(cloud, &name, ami);
         assert_eq!(cloud.local(&["image", "remove", &name]).code, 0);
         let found = cloud.ok(&["ec2", "describe-images", "--owners", "self", "--filters", &filter]);
         assert_eq!(found["Images"], Value::Array(Vec::new()));
     });
+}
+
+/// Docker's name of what hosts of an image boot from.
+fn host_image(cloud: &Cloud, name: &str) -> String {
+    let listed = cloud.local(&["image", "list"]).stdout;
+    let row = listed.lines().find(|line| line.starts_with(&format!("{name} ")));
+    let built = row.and_then(|line| line.split_once('(')?.1.split_once(')'));
+    built.unwrap_or_else(|| panic!("{name} is not built: {listed}")).0.to_owned()
+}
+
+/// An image whose programs do not run, then one whose source is gone: an instance of it ends, and says so.
+fn damaged(cloud: &Cloud, name: &str, ami: &str) {
+    let docker = |args: &[&str]| traces::output("docker", args);
+    let ends = |what: &str| {
+        let id = cloud.launch(name, ami, "", &[]);
+        cloud.until_state(&id, "terminated");
+        let reason = cloud.instance(&id)["StateReason"]["Message"].to_string();
+        assert!(reason.contains(&format!("`{name}`")) && reason.contains(what), "{reason}");
+        assert!(reason.contains("image add"), "what to do: {reason}");
+    };
+    let image = host_image(cloud, name);
+    let work = format!("{name}-work");
+    docker(&["run", "--name", &work, "--entrypoint", "/bin/rm", &image, "/sbin/init"]);
+    docker(&["commit", &work, &image]);
+    docker(&["rm", &work]);
+    ends("cannot be used");
+    docker(&["image", "rm", "--force", &image, &format!("local-cloud/{ami}:source")]);
+    ends("Docker has it no more");
 }
 
 /// Waits for cloud-init's end and looks how it was.

@@ -375,9 +375,15 @@ impl Cloud {
 
     /// The tool itself, for this cloud's project.
     pub(crate) fn local(&self, args: &[&str]) -> Run {
+        self.local_with(&[], args)
+    }
+
+    /// [`Cloud::local`] with more variables.
+    pub(crate) fn local_with(&self, variables: &[(&str, &str)], args: &[&str]) -> Run {
         let output = local(&self.project)
             .args(args)
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .output()
             .unwrap_or_else(|error| panic!("{PROGRAM}: {error}"));

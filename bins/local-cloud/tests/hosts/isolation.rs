@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::cloud::Cloud;
+use crate::traces;
 
 /// What stands in a file that no answer may show.
 const SECRET_FILE: &str = "/etc/passwd";
@@ -18,7 +19,10 @@ pub(crate) fn scenarios(shared: &Cloud) {
     paths_stay_inside(shared);
     let (first, second) = shared.check("two clouds start at once", || {
         std::thread::scope(|scope| {
-            let clouds = [scope.spawn(|| Cloud::up(&[])), scope.spawn(|| Cloud::up(&[]))];
+            // Credentials of the first one's roles are renewed ten seconds after they were made.
+            let renewing = ["--timing", "short,credential-renewal=1190s"];
+            let clouds =
+                [scope.spawn(move || Cloud::up(&renewing)), scope.spawn(|| Cloud::up(&[]))];
             let [first, second] = clouds.map(|cloud| cloud.join().expect("a cloud"));
             (first, second)
         })
@@ -38,6 +42,9 @@ pub(crate) fn scenarios(shared: &Cloud) {
         })
     });
     hosts_stay_inside(shared, &first, &here, &second, &there);
+    shared.check("credentials of a role are renewed before they expire", || {
+        credentials_are_renewed(&first, &here);
+    });
     shared.check("a killed daemon is found by `up`, and `down` is clean", || {
         kill(&first);
         assert_eq!(first.local(&["status"]).code, 6, "it does not run");
@@ -188,15 +195,23 @@ fn hosts_stay_inside(shared: &Cloud, cloud: &Cloud, host: &str, other: &Cloud, f
         cloud.exec(host, &command).code == 0
     };
     let gateway = cloud.cidr.replace("0.0/16", "0.1");
-    shared.check("a host reaches no port of the machine", || {
-        // As anything else that runs on the machine and is not for its network.
-        for bind in ["127.0.0.1"] {
-            let listener = TcpListener::bind((bind, 0)).expect("a free port");
-            let port = listener.local_addr().expect("an address").port();
-            for address in [gateway.as_str(), "198.51.100.1"] {
-                assert!(!reaches(address, port), "{address}:{port}, bound to {bind}");
+    shared.check("a host reaches this machine as the internet, and not as its neighbour", || {
+        // As anything else that runs on the machine: it would answer at each of its addresses.
+        let listener = TcpListener::bind(("0.0.0.0", 0)).expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        assert!(reaches("198.51.100.1", port), "the address that stands for the internet");
+        for address in addresses_of_this_machine() {
+            if address != "198.51.100.1" && address != "127.0.0.1" {
+                assert!(!reaches(&address, port), "{address}:{port}");
             }
         }
+        let stranger = TcpStream::connect((gateway.as_str(), port));
+        assert!(stranger.is_ok(), "it listens there: {stranger:?}");
+    });
+    shared.check("a host reaches no port of the cloud itself", || {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        assert!(!reaches("198.51.100.1", port), "bound to loopback");
         for port in [cloud.port, other.port, cloud.upstream_port()] {
             assert!(!reaches(&gateway, port) && !reaches("198.51.100.1", port), "{port}");
         }
@@ -220,6 +235,44 @@ fn hosts_stay_inside(shared: &Cloud, cloud: &Cloud, host: &str, other: &Cloud, f
         let run = cloud.exec(host, &command);
         assert!(run.code == 0 && run.stdout.starts_with('4'), "{run}");
     });
+}
+
+/// The IPv4 addresses of all interfaces, those of all bridges among them.
+fn addresses_of_this_machine() -> Vec<String> {
+    let text = traces::output("ip", &["-4", "-json", "address"]);
+    let interfaces: Value = serde_json::from_str(&text).expect("JSON");
+    let addresses = interfaces.as_array().into_iter().flatten();
+    let addresses = addresses.flat_map(|one| one["addr_info"].as_array().into_iter().flatten());
+    addresses.filter_map(|address| address["local"].as_str()).map(str::to_owned).collect()
+}
+
+fn credentials_are_renewed(cloud: &Cloud, host: &str) {
+    let root = "http://169.254.169.254/latest";
+    let command = format!(
+        "token=$(curl -s -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' {root}/api/token); \
+         curl -s -H \"X-aws-ec2-metadata-token: $token\" {root}/meta-data/iam/security-credentials/{}",
+        cloud.profile
+    );
+    let credentials = || -> Value {
+        let run = cloud.exec(host, &command);
+        serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run}"))
+    };
+    let time = |credentials: &Value| -> jiff::Timestamp {
+        let text = credentials["Expiration"].as_str().expect("an expiration");
+        text.parse().expect("a time")
+    };
+    let first = credentials();
+    let newer = std::cell::RefCell::new(first.clone());
+    cloud.until("there are new ones", || {
+        *newer.borrow_mut() = credentials();
+        newer.borrow()["AccessKeyId"] != first["AccessKeyId"]
+    });
+    let newer = newer.into_inner();
+    assert!(time(&first) > jiff::Timestamp::now(), "the old ones hold meanwhile");
+    assert!(time(&newer) > time(&first));
+    for part in ["SecretAccessKey", "Token"] {
+        assert_ne!(newer[part], first[part], "{part}");
+    }
 }
 
 /// Ends a cloud's daemon as a crash would.

@@ -24,6 +24,10 @@ pub(crate) fn scenarios(cloud: &Cloud) {
         cloud.until_state(&id, "stopped");
         let reason = text(&cloud.instance(&id), "/StateReason/Code");
         assert_eq!(reason, "Client.UserInitiatedShutdown");
+        assert_eq!(checks(cloud, &id), "", "statuses are of running instances only");
+        let all = ["ec2", "describe-instance-status", "--instance-ids", &id];
+        let shown = cloud.ok(&[&all[..], &["--include-all-instances"]].concat());
+        assert_eq!(text(&shown, "/InstanceStatuses/0/InstanceState/Name"), "stopped");
         cloud.refused("IncorrectInstanceState", &change("reboot-instances", &id));
         cloud.ok(&change("start-instances", &id));
         cloud.until_state(&id, "running");

@@ -16,6 +16,7 @@ mod cli;
 mod cloud;
 mod conformance;
 mod fault;
+mod host_cli;
 mod isolation;
 mod life;
 mod moto;

@@ -30,10 +30,20 @@ fn text(value: &Value, pointer: &str) -> String {
 
 fn what_a_host_uses_stays(cloud: &Cloud) {
     let group = cloud.make_group("moto-host");
-    let id = cloud.launch("moto", "bookworm", "", &["--security-group-ids", &group]);
+    let ebs = |device: &str, delete: bool| {
+        format!("DeviceName={device},Ebs={{VolumeSize=1,DeleteOnTermination={delete}}}")
+    };
+    let (scratch, data) = (ebs("/dev/sdf", true), ebs("/dev/sdg", false));
+    let more = ["--security-group-ids", &group, "--block-device-mappings", &scratch, &data];
+    let id = cloud.launch("moto", "bookworm", "", &more);
     let instance = cloud.instance(&id);
     let interface = text(&instance, "/NetworkInterfaces/0/NetworkInterfaceId");
-    let volume = text(&instance, "/BlockDeviceMappings/0/Ebs/VolumeId");
+    let mappings = instance["BlockDeviceMappings"].as_array().cloned().unwrap_or_default();
+    let volume_of = |device: &str| {
+        let found = mappings.iter().find(|mapping| mapping["DeviceName"] == device);
+        text(found.unwrap_or_else(|| panic!("no {device} in {mappings:?}")), "/Ebs/VolumeId")
+    };
+    let volume = volume_of("/dev/xvda");
     let subnet = text(&instance, "/SubnetId");
     let dependency = "DependencyViolation";
     cloud.refused(dependency, &["ec2", "delete-security-group", "--group-id", &group]);
@@ -42,7 +52,19 @@ fn what_a_host_uses_stays(cloud: &Cloud) {
     let message = cloud.refused("InvalidParameterValue", &delete);
     assert!(message.ends_with("is currently in use."), "{message}");
     cloud.refused("VolumeInUse", &["ec2", "delete-volume", "--volume-id", &volume]);
+    let address = text(&instance, "/PrivateIpAddress");
+    let taken = cloud.try_launch("late", "bookworm", "", &["--private-ip-address", &address]);
+    let error = taken.expect_err("its address is taken");
+    assert_eq!(error.code, "InvalidIPAddress.InUse");
+    assert_eq!(error.message, format!("Address {address} is in use."));
     cloud.terminate(&[&id]);
+    for gone in [&volume, &volume_of("/dev/sdf")] {
+        cloud.refused("InvalidVolume.NotFound", &["ec2", "describe-volumes", "--volume-ids", gone]);
+    }
+    let kept = volume_of("/dev/sdg");
+    let shown = cloud.ok(&["ec2", "describe-volumes", "--volume-ids", &kept]);
+    assert_eq!(text(&shown, "/Volumes/0/State"), "available");
+    cloud.ok(&["ec2", "delete-volume", "--volume-id", &kept]);
     cloud.refused(
         "InvalidNetworkInterfaceID.NotFound",
         &["ec2", "describe-network-interfaces", "--network-interface-ids", &interface],

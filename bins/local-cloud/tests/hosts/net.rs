@@ -144,6 +144,16 @@ impl<'a> Host<'a> {
         run.stdout.trim().parse().unwrap_or(0)
     }
 
+    /// [`Host::calls`] with a signature, so that the call is one of a service.
+    fn calls_signed(&self, service: &str) -> u16 {
+        let curl = "curl --silent --output /dev/null --max-time 20 --write-out '%{http_code}'";
+        let signed = format!("--aws-sigv4 aws:amz:us-east-1:{service} --user key:secret");
+        let target = "--header 'X-Amz-Target: TrentService.ListKeys' --data '{}'";
+        let url = format!("https://{service}.us-east-1.amazonaws.com/");
+        let run = self.cloud.exec(&self.id, &format!("{curl} {signed} {target} {url}"));
+        run.stdout.trim().parse().unwrap_or_else(|_| panic!("{run}"))
+    }
+
     fn has_metadata(&self) -> bool {
         let curl =
             "curl --silent --max-time 2 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60'";
@@ -383,6 +393,9 @@ pub(crate) fn scenarios(cloud: &Cloud) {
     cloud.check("a host loses packets, and its network, as long as asked", || {
         faults(cloud, web);
     });
+    cloud.check("a host loses what it sends to another one, and nothing else", || {
+        loss_between(cloud, web, db, inner);
+    });
     cloud.terminate(&[&web.id, &db.id, &inner.id]);
 }
 
@@ -597,6 +610,10 @@ fn endpoint_leads_to_one_service(cloud: &Cloud, private: &Private, inner: &Host<
         &https,
     ]);
     inner.reaches("kms");
+    let fault = ["add", "server-error", "--service", "kms", "--host", &inner.id, "--code", "503"];
+    let said = cloud.fault(&[&fault[..], &["--count", "1"]].concat());
+    assert_eq!(inner.calls_signed("kms"), 503, "{said}");
+    assert_eq!(inner.calls_signed("kms"), 200, "once only");
     inner.reaches_not("logs");
     inner.reaches_not("s3");
     let change = |flag: &str| {
@@ -765,6 +782,25 @@ fn faults(cloud: &Cloud, web: &Host<'_>) {
     remove(&lost, 2);
     cloud.online(&web.id);
     outside_hears(&udp(&web.public), "198.51.100.1");
+}
+
+/// The group of `db` and `inner` admits TCP from everywhere by now.
+fn loss_between(cloud: &Cloud, web: &Host<'_>, db: &Host<'_>, inner: &Host<'_>) {
+    let asked = [tcp(&db.private), tcp(&db.public), tcp(&inner.private)];
+    web.hears(&asked, &[&web.private, &web.public, &web.private]);
+    let to = ["--host", "net-web", "--to", db.id.as_str(), "--percent", "100"];
+    let said = cloud.fault(&[&["add", "packet-loss"], &to[..]].concat());
+    let number = said.split(' ').nth(1).unwrap_or_else(|| panic!("{said}"));
+    let told = |what: &str| cloud.log().contains(&format!("{} {what}", web.id));
+    let begins = format!("loses 100 % of its packets to {}", db.id);
+    cloud.until("the fault lasts", || told(&begins));
+    web.hears(&asked, &[SILENCE, SILENCE, &web.private]);
+    inner.hears(&asked[..1], &[&inner.private]);
+    outside_hears(&tcp(&db.public), "198.51.100.1");
+    cloud.fault(&["remove", number]);
+    let ends = format!("has its way to {} back", db.id);
+    cloud.until("the way is back", || told(&ends));
+    web.hears(&asked, &[&web.private, &web.public, &web.private]);
 }
 
 fn group_of(cloud: &Cloud, host: &Host<'_>) -> String {

@@ -1,6 +1,7 @@
 //! The promise that everything else stands on: a host boots, is managed, and goes without a trace.
 
 use crate::cloud::Cloud;
+use crate::host_cli;
 
 pub(crate) fn scenarios(cloud: &Cloud) {
     let user_data = "#!/bin/sh\necho from-user-data > /var/lib/proof\n";
@@ -9,6 +10,9 @@ pub(crate) fn scenarios(cloud: &Cloud) {
     cloud.check("it ran its user data once cloud-init is done", || {
         let run = cloud.exec(&id, "cloud-init status --wait >/dev/null; cat /var/lib/proof");
         assert_eq!(run.stdout, "from-user-data\n", "{run}");
+    });
+    cloud.check("the AWS CLI on it does what its role may", || {
+        host_cli::uses_its_role(cloud, &id);
     });
     cloud.check("it is terminated", || cloud.terminate(&[&id]));
 }

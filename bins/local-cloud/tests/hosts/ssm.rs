@@ -52,6 +52,10 @@ pub(crate) fn scenarios(cloud: &Cloud) {
         assert_eq!(ended(cloud, running, &cut)["StandardOutputContent"], "begun\ndone\n");
         assert_eq!(ended(cloud, waiting, &cut)["StandardOutputContent"], "later\n");
     });
+    cloud.check("exit status 194 reboots the host, and the command goes on", || {
+        reboots(cloud, &host)
+    });
+    cloud.check("an agent that dies takes with it what it ran", || dies(cloud, &cut));
     cloud.check("a role without rights registers when it gets them", || {
         assert_eq!(cloud.ping(&denied), "");
         let managed = "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore";
@@ -226,6 +230,51 @@ fn steps(cloud: &Cloud, host: &str) {
     assert_eq!(plugins[0]["Output"], "hello\n");
     let get = ["ssm", "get-command-invocation", "--command-id", &id, "--instance-id", host];
     cloud.refused("InvalidPluginName", &get);
+}
+
+/// The first process of a host starts once per boot.
+fn booted(cloud: &Cloud, host: &str) -> String {
+    cloud.exec(host, "cut -d' ' -f22 /proc/1/stat").stdout
+}
+
+fn reboots(cloud: &Cloud, host: &str) {
+    let before = booted(cloud, host);
+    let script =
+        "[ -e /var/lib/once ] || { touch /var/lib/once; echo before; exit 194; }; echo after";
+    let id = send(cloud, &[host], &[script], &json!({}));
+    let invocation = ended(cloud, &id, host);
+    assert_eq!(invocation["StatusDetails"], "Success", "{invocation}");
+    assert!(invocation["StandardOutputContent"].to_string().contains("after"), "{invocation}");
+    let after = booted(cloud, host);
+    assert!(!after.is_empty() && after != before, "{before:?}, {after:?}");
+}
+
+fn dies(cloud: &Cloud, host: &str) {
+    cloud.online(host);
+    cloud.fault(&[
+        "add",
+        "agent-drop",
+        "--host",
+        host,
+        "--code",
+        "dies",
+        "--seconds",
+        "1",
+        "--delay",
+        "5s",
+        "--count",
+        "1",
+    ]);
+    let id = send(cloud, &[host], &["echo $$ >/run/mine; exec sleep 300"], &json!({}));
+    let runs = "kill -0 \"$(cat /run/mine)\" 2>/dev/null";
+    cloud.until("it runs", || cloud.exec(host, runs).code == 0);
+    cloud.until("it is killed", || {
+        cloud.log().contains(&format!("{host}: its agent is killed with all that it ran"))
+    });
+    assert_ne!(cloud.exec(host, runs).code, 0, "what it ran is gone as well");
+    let invocation = ended(cloud, &id, host);
+    assert_eq!(invocation["StatusDetails"], "Failed", "{invocation}");
+    cloud.online(host);
 }
 
 fn ends(cloud: &Cloud, host: &str) {

@@ -50,8 +50,8 @@ impl Made {
     }
 }
 
-/// Containers, networks, bridges, addresses, routes, packet rules, processes, mounts, control groups and state of a
-/// project. Empty when it is gone.
+/// Containers, networks, bridges, addresses, routes, packet rules, processes, mounts, loop devices, control groups and
+/// state of a project. Empty when it is gone.
 pub(crate) fn traces(project: &str, state: &Path, made: &Made) -> Vec<String> {
     let mut found = Vec::new();
     let filter = format!("label={PROJECT_LABEL}={project}");
@@ -78,6 +78,14 @@ pub(crate) fn traces(project: &str, state: &Path, made: &Made) -> Vec<String> {
         line.contains(&format!("/{project}/")) || made.containers.iter().any(|id| line.contains(id))
     };
     found.extend(mounts.lines().filter(ours).map(|line| format!("mount {line}")));
+    // Of a full disk: the file that such a device shows is named by `losetup`, also when it is deleted.
+    let loops = output("losetup", &["--list", "--noheadings", "--output", "NAME,BACK-FILE"]);
+    let of_ours = |line: &&str| {
+        line.contains(&format!("/{project}/"))
+            || line.contains(&format!("{project}-"))
+            || made.containers.iter().any(|id| line.contains(id))
+    };
+    found.extend(loops.lines().filter(of_ours).map(|line| format!("loop device {line}")));
     found.extend(made.control_groups());
     if state.exists() {
         found.push(format!("state {}", state.display()));

@@ -1,0 +1,81 @@
+//! The unmodified AWS CLI on a host, with nothing but the host's role: S3, Secrets Manager, Parameter Store.
+
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::cloud::{Cloud, Run, cache};
+
+/// Its services' models; all of them would be a hundred times as much.
+const SERVICES: [&str; 4] = ["s3", "secretsmanager", "ssm", "sts"];
+
+/// Looks what a host of this profile may do, and reads what was put there from outside.
+pub(crate) fn uses_its_role(cloud: &Cloud, host: &str) {
+    install(cloud, host);
+    // A bucket's name with a dot is never part of a host name, so its address has it in the path.
+    let bucket = format!("role.{}", cloud.project);
+    cloud.ok(&["s3api", "create-bucket", "--bucket", &bucket]);
+    cloud.ok(&[
+        "secretsmanager",
+        "create-secret",
+        "--name",
+        "role/password",
+        "--secret-string",
+        "s3cret",
+    ]);
+    let parameter = ["--name", "/role/realm", "--type", "SecureString", "--value", "example.org"];
+    cloud.ok(&[&["ssm", "put-parameter"], &parameter[..]].concat());
+
+    let who = aws(cloud, host, "sts get-caller-identity --query Arn --output text");
+    let role = format!(":assumed-role/{}/{host}", cloud.profile);
+    assert!(who.stdout.trim().ends_with(&role), "{who}");
+    let copied = aws(
+        cloud,
+        host,
+        &format!("s3 cp /etc/hostname s3://{bucket}/from/host --only-show-errors"),
+    );
+    assert_eq!(copied.code, 0, "{copied}");
+    let listed = cloud.ok(&["s3api", "list-objects-v2", "--bucket", &bucket]);
+    assert_eq!(listed["Contents"][0]["Key"], "from/host", "{listed}");
+    let back = aws(cloud, host, &format!("s3 cp s3://{bucket}/from/host -"));
+    assert_eq!(back.stdout, cloud.exec(host, "cat /etc/hostname").stdout);
+    let secret = aws(
+        cloud,
+        host,
+        "secretsmanager get-secret-value --secret-id role/password --query SecretString --output text",
+    );
+    assert_eq!(secret.stdout, "s3cret\n", "{secret}");
+    let realm = "ssm get-parameter --name /role/realm --with-decryption --query Parameter.Value";
+    let realm = aws(cloud, host, &format!("{realm} --output text"));
+    assert_eq!(realm.stdout, "example.org\n", "{realm}");
+    let stranger = json!({"SecretId": "role/nothing"}).to_string();
+    let missing =
+        aws(cloud, host, &format!("secretsmanager get-secret-value --cli-input-json '{stranger}'"));
+    assert!(missing.code != 0 && missing.stderr.contains("ResourceNotFoundException"), "{missing}");
+}
+
+fn aws(cloud: &Cloud, host: &str, command: &str) -> Run {
+    // As Debian's AWS CLI has it: the certificates that the host trusts.
+    let environment =
+        "PYTHONPATH=/opt/cli AWS_CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt AWS_REGION=us-east-1";
+    cloud.exec(host, &format!("{environment} python3 -m awscli {command}"))
+}
+
+/// Copies the AWS CLI of this machine to the host: it is Python, as the host's own is.
+fn install(cloud: &Cloud, host: &str) {
+    let python = cache().join("venv/bin/python");
+    let models: Vec<String> =
+        SERVICES.iter().map(|service| format!("awscli/botocore/data/{service}")).collect();
+    let script = format!(
+        "set -e; cd \"$('{}' -c 'import awscli, pathlib; print(pathlib.Path(awscli.__file__).parents[1])')\"; \
+         docker exec {container} mkdir -p /opt/cli; \
+         tar -cf - --exclude=__pycache__ --exclude='pip*' --exclude=awscli/examples \
+         --exclude='awscli/botocore/data/*/*' . | docker cp --quiet - {container}:/opt/cli; \
+         tar -cf - --exclude=__pycache__ {models} | docker cp --quiet - {container}:/opt/cli",
+        python.display(),
+        container = format_args!("{}-{host}", cloud.project),
+        models = models.join(" "),
+    );
+    let copied = Command::new("sh").args(["-c", &script]).output().expect("a shell");
+    assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+}
