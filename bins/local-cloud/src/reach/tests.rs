@@ -138,7 +138,7 @@ fn without_anything_known_nothing_passes() {
         &[
             "ip daddr 169.254.169.254 tcp dport 80 accept",
             "ip daddr { 10.1.1.1 } meta l4proto { tcp, udp } th dport 53 accept",
-            "ip daddr { 10.20.0.1 } drop",
+            "ip daddr != 198.51.100.1 fib daddr type local drop",
             "drop",
         ],
     );

@@ -78,6 +78,7 @@ pub(crate) fn scenarios(cloud: &Cloud) {
         });
         let run = cloud.exec(&of_suites[1], "df --output=pcent / | tail -n 1");
         assert_eq!(run.stdout.trim(), "100%", "{run}");
+        assert!(cloud.disks() > 0, "it is looked for at the end");
     });
     cloud.check("a failing cloud-init says why", || {
         ends(cloud, &failing, "22.4", "error", 1);

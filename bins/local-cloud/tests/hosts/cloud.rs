@@ -438,6 +438,12 @@ impl Cloud {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).look(&self.project);
     }
 
+    /// How many disks of a limited size it has made.
+    pub(crate) fn disks(&self) -> usize {
+        self.note();
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).disks()
+    }
+
     /// What the state file says.
     fn noted(&self) -> Value {
         let file = self.state_folder().join("state.json");

@@ -1,6 +1,7 @@
 //! What a rehearsal cloud leaves on a machine, looked for by the project's name so that others may run beside it.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,7 +13,12 @@ use local_cloud::firewall;
 pub(crate) struct Made {
     bridges: BTreeSet<String>,
     containers: BTreeSet<String>,
+    /// Files that stand for disks of a limited size, by device and inode.
+    disks: BTreeSet<String>,
 }
+
+/// The device and the inode of the file behind a loop device, after its name.
+const LOOP_COLUMNS: &str = "NAME,BACK-MAJ:MIN,BACK-INO";
 
 impl Made {
     /// Notes what there is now.
@@ -20,6 +26,7 @@ impl Made {
         let filter = format!("label={PROJECT_LABEL}={project}");
         let ids = output("docker", &["ps", "-aq", "--no-trunc", "--filter", &filter]);
         self.containers.extend(ids.lines().map(str::to_owned));
+        self.disks.extend(ids.lines().filter_map(disk_of));
         let option = "{{index .Options \"com.docker.network.bridge.name\"}}";
         for network in output("docker", &["network", "ls", "-q", "--filter", &filter]).lines() {
             let name = Command::new("docker")
@@ -36,6 +43,11 @@ impl Made {
 }
 
 impl Made {
+    /// The disks of a limited size.
+    pub(crate) fn disks(&self) -> usize {
+        self.disks.len()
+    }
+
     /// The names of the bridges.
     pub(crate) fn bridges(&self) -> Vec<String> {
         self.bridges.iter().cloned().collect()
@@ -48,6 +60,21 @@ impl Made {
         let found = gone.flat_map(|container| control_groups(container));
         found.map(|path| format!("control group {}", path.display())).collect()
     }
+}
+
+/// The file that `image/boot.sh` makes a disk of, where a container has one. One that has gone since has nothing to note.
+fn disk_of(container: &str) -> Option<String> {
+    let place = Command::new("docker")
+        .args(["inspect", "--format", "{{.GraphDriver.Data.MergedDir}}", container])
+        .output()
+        .expect("docker runs");
+    let place = PathBuf::from(String::from_utf8_lossy(&place.stdout).trim());
+    let file = place.join(".rehearsal-disk.ext4").metadata().ok()?;
+    // As glibc's `major` and `minor` take a device number apart.
+    let device = file.dev();
+    let major = (device >> 8) & 0xfff;
+    let minor = (device & 0xff) | ((device >> 12) & 0xfff00);
+    Some(format!("{major}:{minor} {}", file.ino()))
 }
 
 /// Containers, networks, bridges, addresses, routes, packet rules, processes, mounts, loop devices, control groups and
@@ -78,12 +105,11 @@ pub(crate) fn traces(project: &str, state: &Path, made: &Made) -> Vec<String> {
         line.contains(&format!("/{project}/")) || made.containers.iter().any(|id| line.contains(id))
     };
     found.extend(mounts.lines().filter(ours).map(|line| format!("mount {line}")));
-    // Of a full disk: the file that such a device shows is named by `losetup`, also when it is deleted.
-    let loops = output("losetup", &["--list", "--noheadings", "--output", "NAME,BACK-FILE"]);
+    let loops = output("losetup", &["--list", "--noheadings", "--output", LOOP_COLUMNS]);
     let of_ours = |line: &&str| {
-        line.contains(&format!("/{project}/"))
-            || line.contains(&format!("{project}-"))
-            || made.containers.iter().any(|id| line.contains(id))
+        let mut words = line.split_whitespace().skip(1);
+        let disk = words.next().zip(words.next());
+        disk.is_some_and(|(device, inode)| made.disks.contains(&format!("{device} {inode}")))
     };
     found.extend(loops.lines().filter(of_ours).map(|line| format!("loop device {line}")));
     found.extend(made.control_groups());
