@@ -2,6 +2,7 @@
 //! bridges, where no host can undo it.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -219,6 +220,7 @@ impl Ec2 {
                     vpc_range: machine.vpc_cidr.parse().ok()?,
                     private: machine.seen.private_ip?,
                     public: self.lead(machine).map(|lead| lead.address.public),
+                    foreign: machine.seen.public_ip.is_some_and(|public| !is_ours(public)),
                     trouble: self.trouble(&machine.seen.instance_id),
                 })
             })
@@ -282,11 +284,16 @@ impl Ec2 {
             return None;
         }
         let address = PublicAddress { public: (*public_ip)?, private: (*private_ip)? };
-        if address.public.octets()[..3] != [198, 51, 100] {
+        if !is_ours(address.public) {
             // Only another emulator than ours gives such addresses.
             log::line(format_args!("{instance_id}: {} leads nowhere", address.public));
             return None;
         }
         Some(Lead { vpc: vpc_id.clone(), address })
     }
+}
+
+/// Whether a public address is one that this machine can lead to a host ([`crate::firewall::PUBLIC_RANGE`]).
+fn is_ours(public: Ipv4Addr) -> bool {
+    public.octets()[..3] == [198, 51, 100]
 }

@@ -24,6 +24,9 @@ pub struct Host {
     pub private: Ipv4Addr,
     /// Its public address.
     pub public: Option<Ipv4Addr>,
+    /// Whether it has a public address of another range instead, as another emulator gives: it reaches outside, and nothing
+    /// leads to it.
+    pub foreign: bool,
     /// How bad its network is.
     pub trouble: Trouble,
 }
@@ -232,6 +235,7 @@ impl Plan {
                 self.outward.push((host.private, public));
                 true
             }
+            (Way::InternetGateway, None) => host.foreign,
             (Way::Nat(public), _) => {
                 self.outward.push((host.private, public));
                 false

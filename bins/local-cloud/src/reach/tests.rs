@@ -94,6 +94,7 @@ fn hosts() -> Vec<Host> {
         vpc_range: cidr("10.20.0.0/16"),
         private,
         public,
+        foreign: false,
         trouble: Trouble::default(),
     };
     vec![host("i-sip", PHONE, Some(PUBLIC)), host("i-db", DATABASE, None)]
@@ -327,6 +328,17 @@ fn a_lost_network_and_lost_packets_come_before_everything() {
     assert_eq!(text, again, "a seed decides which packets are lost");
     hosts[1].trouble.seed = 8;
     assert_ne!(text, written(&decide(&topology(), &hosts)));
+}
+
+#[test]
+fn an_address_of_another_range_leads_out_and_not_in() {
+    let mut hosts = hosts();
+    (hosts[0].public, hosts[0].foreign) = (None, true);
+    hosts[1].foreign = true;
+    let plan = decide(&topology(), &hosts);
+    let open: Vec<bool> = plan.hosts.iter().map(|host| host.public).collect();
+    assert_eq!(open, [true, false], "the second one is behind a NAT gateway");
+    assert!(plan.inward.is_empty());
 }
 
 #[test]
