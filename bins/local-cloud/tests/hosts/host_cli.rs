@@ -6,9 +6,6 @@ use serde_json::json;
 
 use crate::cloud::{Cloud, Run, cache};
 
-/// Its services' models; all of them would be a hundred times as much.
-const SERVICES: [&str; 4] = ["s3", "secretsmanager", "ssm", "sts"];
-
 /// Looks what a host of this profile may do, and reads what was put there from outside.
 pub(crate) fn uses_its_role(cloud: &Cloud, host: &str) {
     install(cloud, host);
@@ -64,17 +61,13 @@ fn aws(cloud: &Cloud, host: &str, command: &str) -> Run {
 /// Copies the AWS CLI of this machine to the host: it is Python, as the host's own is.
 fn install(cloud: &Cloud, host: &str) {
     let python = cache().join("venv/bin/python");
-    let models: Vec<String> =
-        SERVICES.iter().map(|service| format!("awscli/botocore/data/{service}")).collect();
     let script = format!(
         "set -e; cd \"$('{}' -c 'import awscli, pathlib; print(pathlib.Path(awscli.__file__).parents[1])')\"; \
          docker exec {container} mkdir -p /opt/cli; \
-         tar -cf - --exclude=__pycache__ --exclude='pip*' --exclude=awscli/examples \
-         --exclude='awscli/botocore/data/*/*' . | docker cp --quiet - {container}:/opt/cli; \
-         tar -cf - --exclude=__pycache__ {models} | docker cp --quiet - {container}:/opt/cli",
+         tar -cf - --exclude=__pycache__ --exclude='pip*' --exclude=awscli/examples . | \
+         docker cp --quiet - {container}:/opt/cli",
         python.display(),
         container = format_args!("{}-{host}", cloud.project),
-        models = models.join(" "),
     );
     let copied = Command::new("sh").args(["-c", &script]).output().expect("a shell");
     assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
