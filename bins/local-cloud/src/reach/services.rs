@@ -37,7 +37,11 @@ pub fn names(region: &str) -> Vec<(String, Ipv4Addr)> {
     let regional = SERVICES.iter().filter_map(|service| {
         Some((format!("{service}.{region}.amazonaws.com"), address(service)?))
     });
-    regional.chain([("sts.amazonaws.com".to_owned(), GLOBAL_STS)]).collect()
+    // In us-east-1 S3 has this name besides, which version 1 of the AWS CLI and older SDKs use there.
+    let global_s3 = address("s3").filter(|_| region == "us-east-1");
+    let global = [("sts.amazonaws.com", Some(GLOBAL_STS)), ("s3.amazonaws.com", global_s3)];
+    let global = global.into_iter().filter_map(|(name, address)| Some((name.to_owned(), address?)));
+    regional.chain(global).collect()
 }
 
 #[cfg(test)]
@@ -54,5 +58,15 @@ mod tests {
         assert_eq!(addresses.len(), names.len());
         assert!(addresses.iter().all(|address| address.octets()[..3] == [198, 18, 0]));
         assert_eq!(address("rds"), None);
+    }
+
+    #[test]
+    fn s3_has_its_older_name_where_it_stands_for_the_region() {
+        let of = |region: &str| {
+            let found = names(region).into_iter().find(|(name, _)| name == "s3.amazonaws.com");
+            found.map(|(_, address)| address)
+        };
+        assert_eq!(of("us-east-1"), address("s3"));
+        assert_eq!(of("eu-west-1"), None);
     }
 }

@@ -124,7 +124,7 @@ fn wants_capacity(cloud: &Cloud) {
     cloud.until("a launch fails", || failed().is_some());
     let message = failed().expect("it was there")["StatusMessage"].to_string();
     assert!(message.contains("InsufficientInstanceCapacity - We currently do not"), "{message}");
-    assert!(message.contains("t3.micro") && message.ends_with("instance failed.\""), "{message}");
+    assert!(message.contains("t3.micro"), "{message}");
     assert_eq!(members(cloud).len(), 2);
     cloud.fault(&["remove", fault]);
     settled(cloud, 3);
