@@ -53,8 +53,7 @@ pub(crate) fn uses_its_role(cloud: &Cloud, host: &str) {
 
 fn aws(cloud: &Cloud, host: &str, command: &str) -> Run {
     // As Debian's AWS CLI has it: the certificates that the host trusts.
-    let environment =
-        "PYTHONPATH=/opt/cli AWS_CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt AWS_REGION=us-east-1";
+    let environment = "PYTHONPATH=/opt/cli AWS_CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt AWS_DEFAULT_REGION=us-east-1";
     cloud.exec(host, &format!("{environment} python3 -m awscli {command}"))
 }
 
