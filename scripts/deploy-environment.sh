@@ -42,7 +42,6 @@ trap 'exit 143' TERM
 
 if [ "$mode" = local ]; then
   preflight
-  rehearsal_port
   packages debian-archive-keyring debootstrap gpgv iproute2 nftables util-linux
   docker_engine
 fi
@@ -59,10 +58,7 @@ fi
 if [ "$mode" = local ]; then
   # The one difference from AWS: whose API it is, and one file of package sources.
   exports=$(local-cloud up) || exit
-  unset AWS_PROFILE AWS_SESSION_TOKEN
   eval "$exports"
-  export NO_PROXY=127.0.0.1,localhost${NO_PROXY:+,$NO_PROXY}
-  export no_proxy=$NO_PROXY
   cloud_runs=yes
 fi
 [ "$mode" = local ] || [ -z "${AWS_ENDPOINT_URL:-}" ] || say "this goes to $AWS_ENDPOINT_URL (AWS_ENDPOINT_URL is set), not to AWS"

@@ -37,7 +37,6 @@ trap 'exit 143' TERM
 preflight
 packages build-essential ca-certificates curl git jq unzip
 if [ "$quick" = no ]; then
-  rehearsal_port
   # chromium looks at the rehearsal cloud's page: 124 MB to load, 414 MB on disk.
   packages chromium debian-archive-keyring debootstrap gpgv iproute2 nftables util-linux
   docker_engine

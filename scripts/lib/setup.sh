@@ -20,13 +20,6 @@ preflight() {
     fail "$usage" "only $free GiB are free under $cache, $needed are needed" "free some space, or set XDG_CACHE_HOME to a larger disk"
 }
 
-# The rehearsal cloud's port is free, or is its own.
-rehearsal_port() {
-  local port=4570
-  [ -e "$state/local-cloud/calldata/state.json" ] || ! (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null ||
-    fail "$usage" "port $port of 127.0.0.1 is taken; the rehearsal cloud needs it" "\`ss -ltnp sport = :$port\` says by whom"
-}
-
 # packages NAME…: installs the Debian packages that are missing. A fresh cloud machine may hold apt's lock for minutes.
 packages() {
   local name missing=()

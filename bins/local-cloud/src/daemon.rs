@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::faults::Faults;
 use crate::hosts::Hosts;
 use crate::image::Store;
-use crate::place::{Place, State};
+use crate::place::{Place, State, Terms};
 use crate::process::Identity;
 use crate::proxy::{self, Proxy};
 use crate::ssm::Ssm;
@@ -69,6 +69,11 @@ pub async fn serve(
         port: args.port,
         daemon: me,
         upstream: child.as_ref().and_then(Child::id).and_then(Identity::of),
+        terms: Terms {
+            seed: args.seed,
+            timing: args.timing.text().to_owned(),
+            upstream: args.upstream.clone(),
+        },
     })?;
     let upstream = Upstream::new(&base)?.with_log(place.upstream_log());
     wait_for(&upstream, child.as_mut(), place).await?;

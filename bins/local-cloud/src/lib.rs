@@ -67,6 +67,7 @@ pub enum Ending {
 
 /// Runs a command.
 pub async fn run(args: &Args, ctx: &Context) -> Result<Ending, Error> {
+    args.command.check()?;
     let project = args.command.project()?;
     let place = args.command.folders().place(project)?;
     let done = match &args.command {

@@ -35,6 +35,20 @@ pub struct State {
     /// Secret of the control API.
     #[serde(default)]
     pub token: Token,
+    /// What else it was started with.
+    #[serde(default)]
+    pub terms: Terms,
+}
+
+/// What a running cloud was started with and cannot change.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// `--seed`.
+    pub seed: u64,
+    /// `--timing`.
+    pub timing: String,
+    /// `--upstream`; a moto of its own without it.
+    pub upstream: Option<String>,
 }
 
 impl Place {

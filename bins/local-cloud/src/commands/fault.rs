@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::client::Client;
 use super::running;
-use crate::args::{FaultAction, FaultArgs};
+use crate::args::{FaultAction, FaultArgs, help};
 use crate::control::{Added, Removed};
 use crate::error::Error;
 use crate::faults::{self, KINDS, Listed, Mistake, Parameter, Standing};
@@ -32,7 +32,11 @@ pub async fn fault(
     let client = Client::new(&state)?;
     let (title, subjects, text) = match (&args.action, spec) {
         (_, Some(spec)) => {
-            let Added { id } = client.post("faults", &spec).await?;
+            let Added { id, nobody } = client.post("faults", &spec).await?;
+            for missing in nobody {
+                let text = format!("no host is `{missing}` now; the fault waits for one");
+                ctx.progress().warn(&text);
+            }
             let title = format!("fault {id} added: {}", faults::describe(&spec));
             let text = format!("{title}\n");
             (title, Vec::new(), text)
@@ -101,26 +105,18 @@ pub(crate) fn render(faults: &[Listed]) -> String {
 }
 
 fn kinds(ctx: &Context) -> Done {
-    let parameter = |parameter: &Parameter| match *parameter {
-        Parameter::Delay(default) => {
-            let default = std::time::Duration::from_millis(default);
-            format!("--delay {}", faults::text(default))
-        }
-        Parameter::Percent(default) => format!("--percent {default}"),
-        Parameter::Seconds(default) => format!("--seconds {default}"),
-        Parameter::Code(allowed) => format!("--code {}", allowed.join("|")),
-    };
+    let parameter =
+        |parameter: &Parameter| format!("--{} {}", parameter.name(), help::value(*parameter));
     let parameters =
         |kind: &faults::Kind| kind.parameters().iter().map(parameter).collect::<Vec<_>>().join(" ");
-    let mut rows = vec![["KIND", "DOES", "PARAMETERS"].map(str::to_owned).to_vec()];
-    rows.extend(
-        KINDS
-            .iter()
-            .map(|kind| vec![kind.name().to_owned(), kind.about().to_owned(), parameters(kind)]),
-    );
+    let mut rows = vec![["KIND", "DOES", "WHEN", "PARAMETERS"].map(str::to_owned).to_vec()];
+    rows.extend(KINDS.iter().map(|kind| {
+        let words = [kind.name(), kind.about(), kind.when().text(), &parameters(kind)];
+        words.map(str::to_owned).to_vec()
+    }));
     let subjects = KINDS.iter().map(|kind| {
         Subject::new("kind", kind.name(), SubjectOutcome::Success, kind.about())
-            .data(json!({"parameters": parameters(kind)}))
+            .data(json!({"parameters": parameters(kind), "when": kind.when().text()}))
     });
     let title = format!("{} kinds of faults", KINDS.len());
     let report = ctx.report().subjects(subjects).finish(Exit::Success.name(), title);

@@ -167,6 +167,7 @@ mod tests {
             daemon: crate::process::Identity { pid: 7, start: 1 },
             upstream: None,
             token: crate::control::Token::default(),
+            terms: crate::place::Terms::default(),
         };
         insta::assert_snapshot!(render(&status, &state), @r"
         running: project calldata, region us-east-1, endpoint http://127.0.0.1:4570, process 7

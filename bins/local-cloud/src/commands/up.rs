@@ -10,11 +10,12 @@ use deploy_cli::{Context, Done, Exit};
 use tokio::process::{Child, Command};
 
 use super::{ask, down, image, running};
-use crate::args::UpArgs;
+use crate::args::{Proxies, UpArgs};
 use crate::docker::{Docker, Engine};
 use crate::error::Error;
+use crate::image::suites::{Suite, USUAL};
 use crate::image::{Bootable, Store};
-use crate::place::{Place, State, make_folder};
+use crate::place::{Place, State, Terms, make_folder};
 use crate::process::{Identity, capture, last_lines};
 use crate::tls::Authority;
 use crate::{DEFAULT_REGION, venv};
@@ -27,17 +28,15 @@ const PORTS: std::ops::RangeInclusive<u16> = 4570..=4599;
 /// Starts the rehearsal cloud unless it runs, and prints the environment to reach it.
 pub async fn up(args: &UpArgs, project: &str, place: &Place, ctx: &Context) -> Result<Done, Error> {
     if let Some(state) = running(place) {
-        ask(&state).await?;
         ctx.progress().note(&format!("already runs, process {}", state.daemon.pid));
-        return Ok(finished(&state, ctx, "already runs"));
+        return found(&state, args, place, ctx).await;
     }
     let engine = check_machine(args).await?;
     make_folder(&place.cache)?;
     // Two people at once: the second waits and finds what the first one made.
     let lock = lock(&place.cache.join("local-cloud.lock"), ctx).await?;
     if let Some(state) = running(place) {
-        ask(&state).await?;
-        return Ok(finished(&state, ctx, "already runs"));
+        return found(&state, args, place, ctx).await;
     }
     let serve = match prepare(args, project, place, &engine, ctx).await {
         Ok(serve) => serve,
@@ -53,7 +52,7 @@ pub async fn up(args: &UpArgs, project: &str, place: &Place, ctx: &Context) -> R
     let started = start(&serve, args, place, ctx).await;
     drop(lock);
     match started {
-        Ok(state) => Ok(finished(&state, ctx, "started")),
+        Ok(state) => Ok(finished(&state, args, ctx, "started")),
         Err(error) => {
             if let Ok(log) = std::fs::read_to_string(place.daemon_log())
                 && !matches!(error, Error::Stopped(_))
@@ -65,6 +64,49 @@ pub async fn up(args: &UpArgs, project: &str, place: &Place, ctx: &Context) -> R
             Err(error)
         }
     }
+}
+
+/// The end of `up` where it runs already. Images can still be built; what else was asked for and is not so is said.
+async fn found(state: &State, args: &UpArgs, place: &Place, ctx: &Context) -> Result<Done, Error> {
+    ask(state).await?;
+    let ignored = ignored(args, ctx.region(), state);
+    if !ignored.is_empty() {
+        ctx.progress().warn(&format!(
+            "it runs with other settings, which stay: {}; to change them, `local-cloud down` (its hosts go) and then `up`",
+            ignored.join(", ")
+        ));
+    }
+    if !args.suites.is_empty() {
+        let store = Store::open(place)?;
+        build(&store, &args.suites, ctx).await?;
+    }
+    Ok(finished(state, args, ctx, "already runs"))
+}
+
+/// What is asked for in so many words and is not so in the cloud that runs.
+fn ignored(args: &UpArgs, region: Option<&str>, state: &State) -> Vec<String> {
+    let Terms { seed, timing, upstream } = &state.terms;
+    let upstream = upstream.as_deref().unwrap_or("a moto of its own");
+    let settings = [
+        ("--port", args.port.map(|port| port.to_string()), state.port.to_string()),
+        ("--region", region.map(str::to_owned), state.region.clone()),
+        ("--upstream", args.upstream.clone(), upstream.to_owned()),
+        ("--seed", args.seed.map(|seed| seed.to_string()), seed.to_string()),
+        ("--timing", args.timing.as_ref().map(|timing| timing.text().to_owned()), timing.clone()),
+    ];
+    let other = settings.into_iter().filter_map(|(flag, asked, is)| Some((flag, asked?, is)));
+    other
+        .filter(|(_, asked, is)| asked != is)
+        .map(|(flag, asked, is)| format!("{flag} is {is}, not {asked}"))
+        .collect()
+}
+
+/// Builds the images that are to be there from the start.
+async fn build(store: &Store, suites: &[&'static Suite], ctx: &Context) -> Result<(), Error> {
+    for suite in suites {
+        image::ensure(store, &Bootable::Suite(suite), ctx).await?;
+    }
+    Ok(())
 }
 
 async fn lock(path: &Path, ctx: &Context) -> Result<File, Error> {
@@ -108,8 +150,8 @@ async fn prepare(
         format!("--port={}", choose_port(args)?),
         format!("--project={project}"),
         format!("--region={}", ctx.region().unwrap_or(DEFAULT_REGION)),
-        format!("--seed={}", args.seed),
-        format!("--timing={}", args.timing.text()),
+        format!("--seed={}", args.seed.unwrap_or_default()),
+        format!("--timing={}", args.timing.clone().unwrap_or_default().text()),
     ];
     match &args.upstream {
         Some(url) => serve.push(format!("--upstream={url}")),
@@ -123,9 +165,8 @@ async fn prepare(
         }
     }
     let store = Store::new(place, authority.certificate);
-    for suite in &args.suites {
-        image::ensure(&store, &Bootable::Suite(suite), ctx).await?;
-    }
+    let suites = if args.suites.is_empty() { &[&USUAL][..] } else { &args.suites };
+    build(&store, suites, ctx).await?;
     if engine.unified_cgroup {
         ctx.progress().note(
             "this engine uses cgroup v2: hosts are booted the usual way for it, untested so far",
@@ -212,9 +253,9 @@ fn spawn(serve: &[String], args: &UpArgs, place: &Place) -> Result<Child, Error>
     command.arg0("local-cloud");
     command.args(serve).current_dir("/").stdin(Stdio::null()).stdout(log).stderr(second);
     for (flag, folder) in [
-        ("--state-home", &args.folders.state_home),
-        ("--cache-home", &args.folders.cache_home),
-        ("--home", &args.folders.home),
+        ("--state-home", &args.shared.folders.state_home),
+        ("--cache-home", &args.shared.folders.cache_home),
+        ("--home", &args.shared.folders.home),
     ] {
         if let Some(folder) = folder {
             command.arg(flag).arg(folder);
@@ -223,7 +264,7 @@ fn spawn(serve: &[String], args: &UpArgs, place: &Place) -> Result<Child, Error>
     command.spawn().map_err(|error| Error::setup("cannot start the daemon", error))
 }
 
-fn finished(state: &State, ctx: &Context, how: &str) -> Done {
+fn finished(state: &State, args: &UpArgs, ctx: &Context, how: &str) -> Done {
     let title = format!("{how} on http://127.0.0.1:{}", state.port);
     let report: Report =
         ctx.report().project(Some(&state.project)).finish(Exit::Success.name(), title);
@@ -232,22 +273,30 @@ fn finished(state: &State, ctx: &Context, how: &str) -> Done {
         ctx.progress().note(&format!("page: {}", crate::web::address(state.port, &state.token)));
     }
     let mut done = Done::new(Exit::Success, report);
-    done.stdout = Some(exports(state));
+    done.stdout = Some(exports(state, &args.proxies));
     done
 }
 
-/// Lines for `eval`. Version 1 of the AWS CLI knows only the older name of the region. The keys are the ones of moto's default account; without the last line, tools on this machine
-/// would ask a metadata service that is not theirs.
-fn exports(state: &State) -> String {
-    format!(
+/// Lines for `eval`. Version 1 of the AWS CLI knows only the older name of the region. The keys are the ones of moto's
+/// default account; with the metadata service turned off, tools on this machine do not ask one that is not theirs. What
+/// would lead to another account or past the endpoint goes.
+fn exports(state: &State, proxies: &Proxies) -> String {
+    let mut text = format!(
         "export AWS_ENDPOINT_URL=http://127.0.0.1:{0}\n\
          export AWS_ACCESS_KEY_ID=rehearsal\n\
          export AWS_SECRET_ACCESS_KEY=rehearsal\n\
          export AWS_REGION={1}\n\
          export AWS_DEFAULT_REGION={1}\n\
-         export AWS_EC2_METADATA_DISABLED=true\n",
+         export AWS_EC2_METADATA_DISABLED=true\n\
+         unset AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN AWS_IGNORE_CONFIGURED_ENDPOINT_URLS\n",
         state.port, state.region
-    )
+    );
+    if let Some(exceptions) = proxies.exceptions() {
+        for name in ["NO_PROXY", "no_proxy"] {
+            text.push_str(&format!("export {name}='{exceptions}'\n"));
+        }
+    }
+    text
 }
 
 /// Everything that must be there, looked at before anything is made; all that is missing is said at once.
@@ -355,16 +404,52 @@ fn check_disk(folder: &Path) -> Option<String> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn stdout_holds_nothing_but_lines_to_eval() {
-        let state = State {
+    fn state() -> State {
+        State {
             project: "calldata".into(),
             region: "us-east-1".into(),
             port: 4570,
             daemon: Identity { pid: 1, start: 1 },
             upstream: None,
             token: crate::control::Token::default(),
+            terms: Terms { seed: 0, timing: "short".into(), upstream: None },
+        }
+    }
+
+    #[test]
+    fn stdout_holds_nothing_but_lines_to_eval() {
+        let proxies = Proxies { used: Some("http://proxy:3128".into()), ..Proxies::default() };
+        let text = exports(&state(), &proxies);
+        let good = |line: &str| line.starts_with("export ") || line.starts_with("unset AWS_");
+        assert!(text.lines().all(good), "{text}");
+        assert!(text.ends_with("export no_proxy='127.0.0.1,localhost'\n"), "{text}");
+        assert!(!exports(&state(), &Proxies::default()).contains("PROXY"));
+    }
+
+    #[test]
+    fn what_a_running_cloud_does_not_change_is_named() {
+        let check = |flags: &[&str], region: Option<&str>, expected: &[&str]| {
+            let words = ["local-cloud", "up"].iter().chain(flags);
+            let args = <crate::args::Args as clap::Parser>::try_parse_from(words).expect("good");
+            let crate::args::Command::Up(args) = args.command else { panic!("not `up`") };
+            assert_eq!(ignored(&args, region, &state()), expected, "{flags:?}");
         };
-        assert!(exports(&state).lines().all(|line| line.starts_with("export AWS_")));
+        check(&[], None, &[]);
+        check(&["--port", "4570", "--timing", "short", "--seed", "0"], Some("us-east-1"), &[]);
+        check(&["--port", "4580"], None, &["--port is 4570, not 4580"]);
+        check(
+            &["--seed=7", "--timing=aws"],
+            Some("eu-west-1"),
+            &[
+                "--region is us-east-1, not eu-west-1",
+                "--seed is 0, not 7",
+                "--timing is short, not aws",
+            ],
+        );
+        check(
+            &["--upstream", "http://x"],
+            None,
+            &["--upstream is a moto of its own, not http://x"],
+        );
     }
 }

@@ -30,6 +30,7 @@ pub use self::status::{HostStatus, Status};
 use crate::ec2::Ec2;
 use crate::events::{EVENTS, Event};
 use crate::faults::{Faults, Mistake, Spec};
+use crate::hosts::HostState;
 use crate::ssm::Ssm;
 use crate::vitals::Vitals;
 use crate::web;
@@ -67,11 +68,14 @@ pub struct Problem {
     pub message: String,
 }
 
-/// A number of a fault that was added.
+/// A fault was added.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Added {
-    /// The number.
+    /// Its number.
     pub id: u64,
+    /// What its scope names and no host has now. One that is launched later may have it; or it is mistyped.
+    #[serde(default)]
+    pub nobody: Vec<String>,
 }
 
 /// How many were removed.
@@ -177,9 +181,19 @@ async fn add_fault(State(control): State<Control>, request: Request) -> Response
         let message = format!("a fault has at most {LARGEST} bytes");
         return problem(StatusCode::PAYLOAD_TOO_LARGE, None, message);
     };
-    let added = Spec::from_json(&body).and_then(|spec| control.faults.add(spec));
+    let added = Spec::from_json(&body).and_then(|spec| {
+        let mut hosts = control.ec2.hosts.all();
+        hosts.retain(|host| host.state != HostState::Terminated);
+        let (one, other) = (
+            hosts.iter().any(|host| spec.takes_host(host)),
+            hosts.iter().any(|host| spec.takes_end(host)),
+        );
+        let missing = [(one, &spec.host), (other, &spec.to)].into_iter().filter(|(there, _)| !there);
+        let nobody = missing.filter_map(|(_, wanted)| wanted.clone()).collect();
+        Ok(Added { id: control.faults.add(spec)?, nobody })
+    });
     match added {
-        Ok(id) => (StatusCode::CREATED, Json(Added { id })).into_response(),
+        Ok(added) => (StatusCode::CREATED, Json(added)).into_response(),
         Err(Mistake { field, message }) => problem(StatusCode::BAD_REQUEST, Some(&field), message),
     }
 }

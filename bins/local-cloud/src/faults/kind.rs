@@ -67,6 +67,37 @@ pub enum Area {
     Host,
 }
 
+/// What a kind strikes, and when it takes hold of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Requests.
+    Request,
+    /// Hosts that run.
+    AtOnce,
+    /// Hosts that are launched while it is there; it stays on their disk, or decides once about their agent.
+    Launch,
+    /// Hosts at each boot, their first or a later one.
+    Boot,
+    /// Hosts whose agent gets a command.
+    Command,
+    /// Hosts whose agent answers.
+    Answer,
+}
+
+impl When {
+    /// In a few words.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Request => "requests, from the next one on",
+            Self::AtOnce => "hosts, at once",
+            Self::Launch => "hosts launched from now on",
+            Self::Boot => "hosts, at every boot from the next one on",
+            Self::Command => "hosts, at their agent's next command",
+            Self::Answer => "hosts, at their agent's next answer",
+        }
+    }
+}
+
 /// A value that a fault takes besides its scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parameter {
@@ -124,28 +155,32 @@ pub const KINDS: [Kind; 25] = [
 /// One row of the table of kinds.
 struct Row {
     name: &'static str,
-    area: Area,
+    when: When,
     about: &'static str,
     parameters: &'static [Parameter],
-    /// A condition of a host that is there or not, instead of something that happens now and then.
-    lasts: bool,
 }
 
 const fn request(name: &'static str, about: &'static str, parameters: &'static [Parameter]) -> Row {
-    Row { name, area: Area::Request, about, parameters, lasts: false }
+    Row { name, when: When::Request, about, parameters }
 }
 
-const fn happens(name: &'static str, about: &'static str, parameters: &'static [Parameter]) -> Row {
-    Row { name, area: Area::Host, about, parameters, lasts: false }
+const fn happens(
+    name: &'static str,
+    when: When,
+    about: &'static str,
+    parameters: &'static [Parameter],
+) -> Row {
+    Row { name, when, about, parameters }
 }
 
 const fn lasts(name: &'static str, about: &'static str, parameters: &'static [Parameter]) -> Row {
-    Row { name, area: Area::Host, about, parameters, lasts: true }
+    Row { name, when: When::AtOnce, about, parameters }
 }
 
 impl Kind {
     const fn row(self) -> Row {
         use Parameter::{Code, Delay, Percent, Seconds};
+        use When::{Answer, Boot, Command, Launch};
         match self {
             Self::Throttle => request(
                 "throttle",
@@ -191,35 +226,48 @@ impl Kind {
                 ])],
             ),
             Self::NeverBoots => {
-                happens("never-boots", "the host runs, but its system never comes up", &[])
+                happens("never-boots", Boot, "the host runs, but its system never comes up", &[])
             }
             Self::KernelPanic => happens(
                 "kernel-panic",
-                "the host's kernel panics DELAY after its start",
+                Boot,
+                "the host's kernel panics DELAY after every boot; with --count 1 once",
                 &[Delay(2_000)],
             ),
-            Self::HostReboot => {
-                happens("host-reboot", "the host reboots by itself after DELAY", &[Delay(5_000)])
-            }
-            Self::DiskFull => {
-                happens("disk-full", "the host's disk is filled to PERCENT", &[Percent(100)])
-            }
+            Self::HostReboot => happens(
+                "host-reboot",
+                Boot,
+                "the host reboots by itself DELAY after every boot; with --count 1 once",
+                &[Delay(5_000)],
+            ),
+            Self::DiskFull => happens(
+                "disk-full",
+                Launch,
+                "the host's disk is filled to PERCENT",
+                &[Percent(100)],
+            ),
             Self::ClockSkew => happens(
                 "clock-skew",
+                Launch,
                 "the host's clock is SECONDS ahead (negative: behind)",
                 &[Seconds(600)],
             ),
             Self::CloudInitError => {
-                happens("cloud-init-error", "cloud-init ends with status `error`", &[])
+                happens("cloud-init-error", Launch, "cloud-init ends with status `error`", &[])
             }
-            Self::CloudInitDegraded => {
-                happens("cloud-init-degraded", "cloud-init ends `degraded done`", &[])
-            }
-            Self::CloudInitHang => happens("cloud-init-hang", "cloud-init never ends", &[]),
+            Self::CloudInitDegraded => happens(
+                "cloud-init-degraded",
+                Launch,
+                "cloud-init ends `degraded done`; before 25.1 it knows no such state, logs a warning and says `done`",
+                &[],
+            ),
+            Self::CloudInitHang => happens("cloud-init-hang", Launch, "cloud-init never ends", &[]),
             Self::CloudInitDisabled => {
-                happens("cloud-init-disabled", "cloud-init is disabled on the host", &[])
+                happens("cloud-init-disabled", Launch, "cloud-init is disabled on the host", &[])
             }
-            Self::NoCloudInit => happens("no-cloud-init", "the host has no cloud-init", &[]),
+            Self::NoCloudInit => {
+                happens("no-cloud-init", Launch, "the host has no cloud-init", &[])
+            }
             Self::NetworkLost => {
                 lasts("network-lost", "nothing reaches the host, and it reaches nothing", &[])
             }
@@ -227,18 +275,27 @@ impl Kind {
                 const ABOUT: &str = "PERCENT of the host's packets are lost; with --to only of those that it sends there";
                 lasts("packet-loss", ABOUT, &[Percent(30)])
             }
-            Self::AgentNever => happens("agent-never", "the host's agent never registers", &[]),
-            Self::AgentLate => {
-                happens("agent-late", "the host's agent registers DELAY late", &[Delay(30_000)])
+            Self::AgentNever => {
+                happens("agent-never", Launch, "the host's agent never registers", &[])
             }
+            Self::AgentLate => happens(
+                "agent-late",
+                Launch,
+                "the host's agent registers DELAY late",
+                &[Delay(30_000)],
+            ),
             Self::AgentDrop => happens(
                 "agent-drop",
+                Command,
                 "the host's agent is cut off SECONDS into a command, for DELAY; what runs goes on, or dies with it",
                 &[Delay(30_000), Seconds(2), Code(&["goes-on", "dies"])],
             ),
-            Self::AgentSlow => {
-                happens("agent-slow", "the host's agent answers DELAY late", &[Delay(5_000)])
-            }
+            Self::AgentSlow => happens(
+                "agent-slow",
+                Answer,
+                "the host's agent answers DELAY late",
+                &[Delay(5_000)],
+            ),
         }
     }
 
@@ -249,7 +306,15 @@ impl Kind {
 
     /// What it happens to.
     pub const fn area(self) -> Area {
-        self.row().area
+        match self.when() {
+            When::Request => Area::Request,
+            _ => Area::Host,
+        }
+    }
+
+    /// What it strikes, and when it takes hold.
+    pub const fn when(self) -> When {
+        self.row().when
     }
 
     /// What it does, in one line.
@@ -265,7 +330,7 @@ impl Kind {
     /// Whether it is a condition of a host that is there or not ([`super::Faults::holds`]). Such a fault has no count
     /// and no first matches to leave out; its probability chooses hosts.
     pub const fn lasts(self) -> bool {
-        self.row().lasts
+        matches!(self.when(), When::AtOnce)
     }
 
     /// The kind of this name.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-pub use self::kind::{Area, KINDS, Kind, Parameter};
+pub use self::kind::{Area, KINDS, Kind, Parameter, When};
 pub use self::spec::{Mistake, Spec};
 use crate::hosts::HostInfo;
 use crate::log;

@@ -50,6 +50,9 @@ pub const SUITES: [Suite; 4] = [
     },
 ];
 
+/// The suite whose image is built where none is asked for.
+pub const USUAL: Suite = SUITES[1];
+
 impl Suite {
     /// The suite of this name.
     pub fn of(name: &str) -> Option<&'static Self> {

@@ -70,7 +70,10 @@ async fn faults_are_added_listed_and_removed() {
     let cloud = cloud().await;
     let spec = json!({"kind": "throttle", "operation": "ssm:SendCommand", "count": 2, "for": "5m"});
     let (status, body) = answer(request(&cloud, Method::POST, "faults").json(&spec)).await;
-    assert_eq!((status, body), (201, json!({"id": 1})));
+    assert_eq!((status, body), (201, json!({"id": 1, "nobody": []})));
+    let of_host = json!({"kind": "kernel-panic", "host": "mistyped"});
+    let (status, body) = answer(request(&cloud, Method::POST, "faults").json(&of_host)).await;
+    assert_eq!((status, body), (201, json!({"id": 2, "nobody": ["mistyped"]})));
     let (status, body) = answer(request(&cloud, Method::GET, "faults")).await;
     assert_eq!(status, 200);
     assert_eq!(
@@ -84,7 +87,7 @@ async fn faults_are_added_listed_and_removed() {
     assert_eq!(status, 404);
     assert_eq!(body, json!({"field": "id", "message": "there is no fault 1"}));
     let (_, body) = answer(request(&cloud, Method::DELETE, "faults")).await;
-    assert_eq!(body, json!({"removed": 0}));
+    assert_eq!(body, json!({"removed": 1}));
 }
 
 #[tokio::test]

@@ -99,6 +99,13 @@ fn bad_input_ends_with_one_clear_error() {
         &["fault", "add", "packet-loss", "--seconds", "-2"],
         "error: --seconds: `packet-loss` has no such parameter; it has percent",
     );
+    check(
+        &["fault", "add", "network-lost", "--count", "1"],
+        "error: --count: `network-lost` lasts; end it with `for` or by removing it",
+    );
+    check(&["events", "--report", "r.json"], "error: --report: `events` writes no report");
+    check(&["up", "--suite", "sarge"], "[possible values: bullseye, bookworm, trixie, trixie-sid]");
+    check(&["up", "--timing", "short,sleep=1s"], "no time is called `sleep`; there is pending");
     check(&["fault", "remove"], "required arguments were not provided");
     check(&["rehearse"], "unrecognized subcommand 'rehearse'");
 }
@@ -107,8 +114,14 @@ fn bad_input_ends_with_one_clear_error() {
 fn every_kind_of_fault_is_explained_without_a_running_cloud() {
     let outcome = run(&["fault", "kinds"]);
     assert_eq!(outcome.code, 0);
-    for (kind, parameter) in [("throttle", ""), ("clock-skew", "--seconds 600")] {
+    for (kind, strikes, parameter) in [
+        ("throttle", "requests, from the next one on", ""),
+        ("clock-skew", "hosts launched from now on", "--seconds 600"),
+        ("kernel-panic", "hosts, at every boot from the next one on", "--delay 2s"),
+        ("packet-loss", "hosts, at once", "--percent 30"),
+    ] {
         let mut lines = outcome.stdout.lines().filter(|line| line.starts_with(kind));
-        assert!(lines.any(|line| line.ends_with(parameter)), "{}", outcome.stdout);
+        let told = |line: &str| line.contains(strikes) && line.ends_with(parameter);
+        assert!(lines.any(told), "{}", outcome.stdout);
     }
 }
