@@ -6,6 +6,7 @@ pub mod events;
 pub mod fault;
 pub mod hosts;
 pub mod image;
+mod room;
 pub mod status;
 pub mod up;
 

@@ -9,7 +9,7 @@ use deploy_cli::report::Report;
 use deploy_cli::{Context, Done, Exit};
 use tokio::process::{Child, Command};
 
-use super::{ask, down, image, running};
+use super::{ask, down, image, room, running};
 use crate::args::{Proxies, UpArgs};
 use crate::docker::{Docker, Engine};
 use crate::error::Error;
@@ -167,6 +167,7 @@ async fn prepare(
     let store = Store::new(place, authority.certificate);
     let suites = if args.suites.is_empty() { &[&USUAL][..] } else { &args.suites };
     build(&store, suites, ctx).await?;
+    room::make(ctx);
     if engine.unified_cgroup {
         ctx.progress().note(
             "this engine uses cgroup v2: hosts are booted the usual way for it, untested so far",

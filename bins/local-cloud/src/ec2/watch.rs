@@ -15,9 +15,12 @@ use crate::engine::Death;
 use crate::error::Error;
 use crate::hosts::HostState;
 use crate::log;
+use crate::process::last_lines;
 
 /// How a container ends when its own service manager reboots: by SIGHUP (`reboot(2)`, in a PID namespace).
 const ENDED_BY_REBOOT: &str = "129";
+/// How a container ends when its own service manager powers off: by SIGINT. Any other end is its first process's own.
+const ENDED_BY_POWER_OFF: &str = "130";
 /// How often a booting host is looked at; one look is a look at a file.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -97,7 +100,12 @@ impl Ec2 {
             log::line(format_args!("{id} reboots by itself"));
             return self.boot_again(id).await;
         }
-        log::line(format_args!("{id} powered itself off (status {status})"));
+        if status == ENDED_BY_POWER_OFF {
+            log::line(format_args!("{id} powered itself off"));
+        } else {
+            let said = last_lines(&self.console(id).await, 2);
+            log::line(format_args!("{id} ended with status {status}: {said}"));
+        }
         self.end_boot(id);
         self.set_reason(id, Some(Reason::instance()));
         let behaviour = self.attribute(id, "instanceInitiatedShutdownBehavior").await;
