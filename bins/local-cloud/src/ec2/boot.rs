@@ -218,6 +218,9 @@ impl Ec2 {
     /// A panicked machine runs, as EC2 sees it, and nothing on it does: its console ends with the kernel's words, its
     /// network is silent. Only a reboot, or a stop and start, brings it back.
     async fn panic(&self, id: &str, boot: u32, after: Duration) {
+        let Some(machine) = self.machine(id) else { return };
+        // Its turn, or it would strike the boot that somebody asked for meanwhile.
+        let _work = machine.work.lock().await;
         if !self.still(id, boot) {
             return;
         }
@@ -240,6 +243,8 @@ impl Ec2 {
     }
 
     async fn reboot_itself(&self, id: &str, boot: u32) {
+        let Some(machine) = self.machine(id) else { return };
+        let _work = machine.work.lock().await;
         if !self.still(id, boot) {
             return;
         }

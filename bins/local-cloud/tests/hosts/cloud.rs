@@ -18,8 +18,8 @@ use crate::traces::{self, Made};
 
 /// The binary under test.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_local-cloud");
-/// How long `until` waits between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long `until` waits between two looks, at first and after a while: looking is work for the machine, too.
+const LOOKS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 /// How long `until` waits at most: much longer than anything takes, on a machine that does more than it can.
 const PATIENCE: Duration = Duration::from_secs(240);
 /// The clouds that this test has started, so that each has a name of its own.
@@ -356,7 +356,7 @@ impl Cloud {
         let begun = Instant::now();
         while !condition() {
             assert!(begun.elapsed() < PATIENCE, "waited {PATIENCE:?} until {what}");
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep((begun.elapsed() / 10).clamp(LOOKS[0], LOOKS[1]));
         }
     }
 
