@@ -91,6 +91,11 @@ impl Client {
         self.query("sts", &form).await;
     }
 
+    /// A call of EC2 that the emulator answers, and whose form is looked at on its way.
+    async fn ec2_passed(&self) {
+        self.ec2(&[("Action", "DescribeVpcs")]).await;
+    }
+
     /// A call that the rehearsal cloud answers itself.
     async fn own(&self) {
         self.ssm("ListCommands", &json!({})).await;
@@ -102,22 +107,31 @@ async fn calls(endpoint: &str, emulator: &str) -> Value {
     for _ in 0..20 {
         through.passed().await;
         direct.passed().await;
+        through.ec2_passed().await;
+        direct.ec2_passed().await;
         through.own().await;
     }
     let (mut with, mut without, mut own) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ec2_with, mut ec2_without) = (Vec::new(), Vec::new());
     // One after the other in turns, so that what the machine does besides meets all alike.
     for _ in 0..PAIRS {
         with.push(timed(through.passed()).await);
         without.push(timed(direct.passed()).await);
+        ec2_with.push(timed(through.ec2_passed()).await);
+        ec2_without.push(timed(direct.ec2_passed()).await);
         own.push(timed(through.own()).await);
     }
     let (with, without) = (percentile(&mut with, 50), percentile(&mut without, 50));
+    let (ec2_with, ec2_without) = (percentile(&mut ec2_with, 50), percentile(&mut ec2_without, 50));
     let own_rate = sustained(&through, |client| async move { client.own().await }).await;
     let passed_rate = sustained(&through, |client| async move { client.passed().await }).await;
     json!({
         "passed_ms": with,
         "direct_ms": without,
         "overhead_ms": with - without,
+        "ec2_passed_ms": ec2_with,
+        "ec2_direct_ms": ec2_without,
+        "ec2_overhead_ms": ec2_with - ec2_without,
         "own_ms": percentile(&mut own, 50),
         "passed_at_200_per_s": passed_rate,
         "own_at_200_per_s": own_rate,
