@@ -17,6 +17,11 @@ use crate::failure;
 use crate::operation::Form;
 use crate::xml::Element;
 
+/// The access key of the cloud's own questions.
+const OWN: &str = "local-cloud";
+/// How the query protocol's requests are written.
+const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
+
 /// How long a connection may take to come about.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -203,16 +208,8 @@ impl Upstream {
             .unwrap_or("unknown");
         let form = Form::new([("Action", "GetCallerIdentity"), ("Version", "2011-06-15")]);
         let asked = self
-            .client
-            .post(&self.base)
-            .header(
-                header::AUTHORIZATION,
-                format!(
-                    "AWS4-HMAC-SHA256 Credential={key}/20260101/us-east-1/sts/aws4_request, \
-                     SignedHeaders=host, Signature=0"
-                ),
-            )
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded; charset=utf-8")
+            .signed(key, "us-east-1", "sts")
+            .header(header::CONTENT_TYPE, FORM)
             .body(form.encode())
             .timeout(Duration::from_secs(5))
             .send();
@@ -224,9 +221,18 @@ impl Upstream {
             .unwrap_or_else(|| UNKNOWN.to_owned())
     }
 
+    /// A question in the name of whoever has this access key. The emulator looks at the scope of a signature only.
+    fn signed(&self, access_key: &str, region: &str, service: &str) -> reqwest::RequestBuilder {
+        let signature = format!(
+            "AWS4-HMAC-SHA256 Credential={access_key}/20260101/{region}/{service}/aws4_request, \
+             SignedHeaders=host, Signature=0"
+        );
+        self.client.post(&self.base).header(header::AUTHORIZATION, signature)
+    }
+
     /// Asks a query-protocol operation in the cloud's own name.
     pub async fn ask(&self, service: &str, region: &str, form: &Form) -> Result<Element, AskError> {
-        self.ask_as(service, region, form, "local-cloud").await
+        self.ask_as(service, region, form, OWN).await
     }
 
     /// Asks a query-protocol operation in the name of whoever has this access key.
@@ -239,16 +245,8 @@ impl Upstream {
     ) -> Result<Element, AskError> {
         let operation = form.get("Action").unwrap_or_default().to_owned();
         let answer = self
-            .client
-            .post(&self.base)
-            .header(
-                header::AUTHORIZATION,
-                format!(
-                    "AWS4-HMAC-SHA256 Credential={access_key}/20260101/{region}/{service}/aws4_request, \
-                     SignedHeaders=host, Signature=0"
-                ),
-            )
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded; charset=utf-8")
+            .signed(access_key, region, service)
+            .header(header::CONTENT_TYPE, FORM)
             .body(form.encode())
             .timeout(Duration::from_secs(60))
             .send()
@@ -278,15 +276,7 @@ impl Upstream {
         request: &serde_json::Value,
     ) -> Result<(StatusCode, serde_json::Value), AskError> {
         let answer = self
-            .client
-            .post(&self.base)
-            .header(
-                header::AUTHORIZATION,
-                format!(
-                    "AWS4-HMAC-SHA256 Credential=local-cloud/20260101/{region}/{service}/aws4_request, \
-                     SignedHeaders=host, Signature=0"
-                ),
-            )
+            .signed(OWN, region, service)
             .header(header::CONTENT_TYPE, "application/x-amz-json-1.1")
             .header("x-amz-target", target)
             .body(request.to_string())

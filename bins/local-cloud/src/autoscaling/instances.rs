@@ -48,12 +48,7 @@ impl AutoScaling {
                         group.min
                     )));
                 }
-                cause += &format!(
-                    ", shrinking the capacity from {} to {}",
-                    group.desired,
-                    group.desired - 1
-                );
-                group.desired -= 1;
+                cause += &shrink(group);
             }
             cause += ".";
             let order = plan::terminate(group, slot, &cause, now);
@@ -122,12 +117,7 @@ impl AutoScaling {
                 let mut cause =
                     format!("{} instance {id} was {what} in response to a user request", at(now));
                 if decrement && active {
-                    cause += &format!(
-                        ", shrinking the capacity from {} to {}",
-                        group.desired,
-                        group.desired - 1
-                    );
-                    group.desired -= 1;
+                    cause += &shrink(group);
                 }
                 cause += ".";
                 let activity =
@@ -307,6 +297,13 @@ impl AutoScaling {
         let groups = self.groups();
         groups.values().find(|group| group.member(id).is_some()).map(|group| group.name.clone())
     }
+}
+
+/// One instance less is wished for, and so says the cause of an activity.
+fn shrink(group: &mut Group) -> String {
+    let before = group.desired;
+    group.desired -= 1;
+    format!(", shrinking the capacity from {before} to {}", group.desired)
 }
 
 fn ids(params: Params<'_>) -> Result<Vec<&str>, Fault> {
