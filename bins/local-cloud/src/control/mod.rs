@@ -188,7 +188,8 @@ async fn add_fault(State(control): State<Control>, request: Request) -> Response
             hosts.iter().any(|host| spec.takes_host(host)),
             hosts.iter().any(|host| spec.takes_end(host)),
         );
-        let missing = [(one, &spec.host), (other, &spec.to)].into_iter().filter(|(there, _)| !there);
+        let missing =
+            [(one, &spec.host), (other, &spec.to)].into_iter().filter(|(there, _)| !there);
         let nobody = missing.filter_map(|(_, wanted)| wanted.clone()).collect();
         Ok(Added { id: control.faults.add(spec)?, nobody })
     });
