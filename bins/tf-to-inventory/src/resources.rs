@@ -319,32 +319,67 @@ impl<'de> Deserialize<'de> for Attributes {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Attributes, A::Error> {
                 let mut found = Attributes::default();
-                while let Some(key) = map.next_key::<String>()? {
-                    if let Some(name) = TEXTS.iter().find(|name| **name == key) {
-                        if let Value::String(text) = map.next_value()? {
-                            found.texts.insert(name, text);
+                while let Some(key) = map.next_key::<Key>()? {
+                    match key {
+                        Key::Text(name) => {
+                            if let Value::String(text) = map.next_value()? {
+                                found.texts.insert(name, text);
+                            }
                         }
-                    } else if key == "tags" || key == "tags_all" {
-                        if let Value::Object(tags) = map.next_value()? {
-                            let texts = tags
-                                .into_iter()
-                                .filter_map(|(key, value)| Some((key, value.as_str()?.to_owned())));
-                            found.tags.extend(texts);
+                        Key::Tags => {
+                            if let Value::Object(tags) = map.next_value()? {
+                                let texts = tags.into_iter().filter_map(|(key, value)| {
+                                    Some((key, value.as_str()?.to_owned()))
+                                });
+                                found.tags.extend(texts);
+                            }
                         }
-                    } else if key == "tag" {
-                        found.tags.extend(listed_tags(&map.next_value()?));
-                    } else if key == "availability_zones" {
-                        if let Some(zone) = map.next_value::<Value>()?[0].as_str() {
-                            found.texts.insert("availability_zone", zone.to_owned());
+                        Key::TagBlocks => found.tags.extend(listed_tags(&map.next_value()?)),
+                        Key::Zones => {
+                            if let Some(zone) = map.next_value::<Value>()?[0].as_str() {
+                                found.texts.insert("availability_zone", zone.to_owned());
+                            }
                         }
-                    } else {
-                        map.next_value::<IgnoredAny>()?;
+                        Key::Other => drop(map.next_value::<IgnoredAny>()?),
                     }
                 }
                 Ok(found)
             }
         }
         deserializer.deserialize_any(Reader)
+    }
+}
+
+/// Which attribute it is. An instance has some eighty, most of no interest here: their names are not copied.
+enum Key {
+    Text(&'static str),
+    Tags,
+    TagBlocks,
+    Zones,
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl Visitor<'_> for Reader {
+            type Value = Key;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of an attribute")
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Key, E> {
+                Ok(match (TEXTS.iter().find(|text| **text == name), name) {
+                    (Some(text), _) => Key::Text(text),
+                    (None, "tags" | "tags_all") => Key::Tags,
+                    (None, "tag") => Key::TagBlocks,
+                    (None, "availability_zones") => Key::Zones,
+                    (None, _) => Key::Other,
+                })
+            }
+        }
+        deserializer.deserialize_str(Reader)
     }
 }
 

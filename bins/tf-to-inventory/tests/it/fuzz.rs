@@ -6,6 +6,7 @@
 use crate::fixture;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::panic::catch_unwind;
@@ -112,6 +113,39 @@ fn mutated(rng: &mut StdRng, corpus: &[Vec<u8>]) -> Vec<u8> {
     bytes
 }
 
+/// A document that is still JSON, with a few values changed for others or taken away.
+fn reshaped(rng: &mut StdRng, corpus: &[Vec<u8>]) -> Vec<u8> {
+    let mut value: Value = serde_json::from_slice(&corpus[rng.random_range(0..4)]).unwrap();
+    let values = json!([null, true, 0, -1, 1e300, 4, "", "a", "{{ x }}", "a b", "sip", "i-0123456789abcdef0", [], {}, [["a"]],
+        {"a": {"b": []}}, {"__ansible_unsafe": "x"}, {"sensitive": true, "value": 1, "type": "x"}]);
+    for _ in 0..rng.random_range(1..4) {
+        let mut at = &mut value;
+        loop {
+            let deeper = rng.random_bool(0.85);
+            match at {
+                Value::Object(members) if deeper && !members.is_empty() => {
+                    let chosen = rng.random_range(0..members.len());
+                    if rng.random_bool(0.02) {
+                        let name = members.keys().nth(chosen).unwrap().clone();
+                        members.remove(&name);
+                        break;
+                    }
+                    at = members.values_mut().nth(chosen).unwrap();
+                }
+                Value::Array(items) if deeper && !items.is_empty() => {
+                    let chosen = rng.random_range(0..items.len());
+                    at = &mut items[chosen];
+                }
+                leaf => {
+                    *leaf = values[rng.random_range(0..18)].clone();
+                    break;
+                }
+            }
+        }
+    }
+    value.to_string().into_bytes()
+}
+
 /// All of it; returns how far it came.
 fn exercise(bytes: &[u8]) -> &'static str {
     if let Ok(text) = std::str::from_utf8(bytes) {
@@ -169,7 +203,8 @@ fn no_input_makes_it_panic() {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut ends: BTreeMap<&str, u64> = BTreeMap::new();
     for number in 0..inputs {
-        let bytes = mutated(&mut rng, &corpus);
+        let broken = rng.random_bool(0.5);
+        let bytes = if broken { mutated(&mut rng, &corpus) } else { reshaped(&mut rng, &corpus) };
         match catch_unwind(|| exercise(&bytes)) {
             Ok(end) => *ends.entry(end).or_default() += 1,
             Err(_) => panic!("input {number} of seed {seed}: {}", String::from_utf8_lossy(&bytes)),
