@@ -119,31 +119,29 @@ fn reshaped(rng: &mut StdRng, corpus: &[Vec<u8>]) -> Vec<u8> {
     let values = json!([null, true, 0, -1, 1e300, 4, "", "a", "{{ x }}", "a b", "sip", "i-0123456789abcdef0", [], {}, [["a"]],
         {"a": {"b": []}}, {"__ansible_unsafe": "x"}, {"sensitive": true, "value": 1, "type": "x"}]);
     for _ in 0..rng.random_range(1..4) {
-        let mut at = &mut value;
-        loop {
-            let deeper = rng.random_bool(0.85);
-            match at {
-                Value::Object(members) if deeper && !members.is_empty() => {
-                    let chosen = rng.random_range(0..members.len());
-                    if rng.random_bool(0.02) {
-                        let name = members.keys().nth(chosen).unwrap().clone();
-                        members.remove(&name);
-                        break;
-                    }
-                    at = members.values_mut().nth(chosen).unwrap();
-                }
-                Value::Array(items) if deeper && !items.is_empty() => {
-                    let chosen = rng.random_range(0..items.len());
-                    at = &mut items[chosen];
-                }
-                leaf => {
-                    *leaf = values[rng.random_range(0..18)].clone();
-                    break;
-                }
-            }
-        }
+        change(&mut value, rng, &values);
     }
     value.to_string().into_bytes()
+}
+
+/// Changes one value somewhere in it for another, or takes it away.
+fn change(value: &mut Value, rng: &mut StdRng, values: &Value) {
+    let deeper = rng.random_bool(0.85);
+    match value {
+        Value::Object(members) if deeper && !members.is_empty() => {
+            let chosen = members.keys().nth(rng.random_range(0..members.len())).unwrap().clone();
+            if rng.random_bool(0.02) {
+                members.remove(&chosen);
+            } else {
+                change(&mut members[&chosen], rng, values);
+            }
+        }
+        Value::Array(items) if deeper && !items.is_empty() => {
+            let chosen = rng.random_range(0..items.len());
+            change(&mut items[chosen], rng, values);
+        }
+        _ => *value = values[rng.random_range(0..18)].clone(),
+    }
 }
 
 /// All of it; returns how far it came.
