@@ -77,7 +77,9 @@ impl Machine {
 
     /// Starts a deployment in a process group of its own, as a shell on a terminal does.
     pub(crate) fn start_deploy(&self, out: &Path) -> Child {
-        let mut command = Command::new(self.root.join("scripts/deploy-environment.sh"));
+        let mut command = Command::new("env");
+        // Who starts the tests in the background has them ignore SIGINT, and a shell cannot undo that for itself.
+        command.arg("--default-signal=INT").arg(self.root.join("scripts/deploy-environment.sh"));
         command.args(["dev", "--local", "--out", out.to_str().unwrap()]);
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         command.spawn().expect("the script starts")
