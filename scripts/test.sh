@@ -65,6 +65,7 @@ if [ "$quick" = no ]; then
   check cargo-deny cargo_deny check bans licenses sources
   check_advisories
   check rehearsal-cloud cargo test --locked -p local-cloud --features hosts --test hosts -- --nocapture
+  check wait-cloud cargo test --locked -p pipeline-tests --features rehearsal --test wait -- --nocapture
   check inventory-cloud cargo test --locked -p tf-to-inventory --features cloud --test cloud
   rehearses=yes
   check rehearsal cargo test --locked -p pipeline-tests --features rehearsal --test rehearsal -- --nocapture

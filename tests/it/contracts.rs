@@ -65,3 +65,14 @@ fn an_error_leaves_a_report_too() {
     assert_valid("report.schema.json", &report);
     assert_eq!(report["outcome"], "usage");
 }
+
+#[test]
+fn a_report_that_cannot_be_written_takes_no_answer_away() {
+    let outputs = root().join("tests/fixtures/contracts/outputs.json");
+    let outcome = Tool::new(tool("tf-to-inventory"))
+        .args([&outputs, Path::new("--report"), Path::new("/dev/null/report.json")])
+        .run();
+    assert_eq!(outcome.code, 2, "{}", outcome.stderr);
+    assert!(outcome.stderr.starts_with("error: cannot write the report `/dev/null/report.json`: "));
+    assert!(outcome.stdout.contains("dev-platform-1"), "{}", outcome.stdout);
+}

@@ -150,14 +150,15 @@ impl Context {
                 (done, true)
             }
         };
-        let written = self.write_report(&done.report).and_then(|()| self.publish(&done, failed));
-        let exit = match written {
-            Ok(()) => done.exit,
-            Err(message) => {
-                let _ = writeln!(io::stderr().lock(), "error: {message}");
-                if done.exit == Exit::Success { Exit::Usage } else { done.exit }
+        let mut exit = done.exit;
+        // A report that cannot be written takes nothing from stdout, nor the other way round.
+        for written in [self.publish(&done, failed), self.write_report(&done.report)] {
+            let Err(message) = written else { continue };
+            let _ = writeln!(io::stderr().lock(), "error: {message}");
+            if exit == Exit::Success {
+                exit = Exit::Usage;
             }
-        };
+        }
         ExitCode::from(exit.code())
     }
 
