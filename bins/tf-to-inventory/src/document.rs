@@ -125,8 +125,8 @@ pub struct Wanted {
 /// What was found in a document.
 #[derive(Debug)]
 pub struct Document {
-    /// The value of the output `inventory`; without it, why there is none and what may be guessed from.
-    pub inventory: Result<Value, (Fault, Vec<Resource>)>,
+    /// The value of the output `inventory`; without it, why there is none and, from a state, what may be guessed from.
+    pub inventory: Result<Value, (Fault, Option<Vec<Resource>>)>,
     /// The wanted outputs.
     pub outputs: BTreeMap<String, Value>,
     /// Values of outputs that were read although they are marked as sensitive.
@@ -212,10 +212,10 @@ fn json_fault(bytes: &[u8], error: serde_json::Error) -> Fault {
 fn choose(mut document: Member, wanted: &Wanted) -> Result<Document, Fault> {
     let resources = std::mem::take(&mut document.resources);
     if document.keys.is_empty() {
-        return from_outputs(None, Vec::new(), wanted);
+        return from_outputs(None, None, wanted);
     }
     if document.children.iter().all(|(_, member)| member.is_output()) {
-        return from_outputs(Some(document), Vec::new(), wanted);
+        return from_outputs(Some(document), None, wanted);
     }
     let (version, has) = (document.number("version"), |key| document.child(key).is_some());
     if let Some(Value::String(format)) =
@@ -227,9 +227,12 @@ fn choose(mut document: Member, wanted: &Wanted) -> Result<Document, Fault> {
         if format.split('.').next() != Some("1") {
             return Err(Fault::ShowVersion { version: format.chars().take(20).collect() });
         }
-        let mut values = document.into_child("values").unwrap_or_default();
+        // Before the first apply there are no values at all.
+        let Some(mut values) = document.into_child("values") else {
+            return from_outputs(None, None, wanted);
+        };
         let resources = std::mem::take(&mut values.resources);
-        return from_outputs(values.into_child("outputs"), resources, wanted);
+        return from_outputs(values.into_child("outputs"), Some(resources), wanted);
     }
     if has("encrypted_data") && (has("encryption_version") || has("meta")) {
         return Err(Fault::Encrypted);
@@ -241,7 +244,7 @@ fn choose(mut document: Member, wanted: &Wanted) -> Result<Document, Fault> {
     match version {
         Some(version) if has("lineage") || has("serial") || has("terraform_version") => {
             match version {
-                4 => from_outputs(document.into_child("outputs"), resources, wanted),
+                4 => from_outputs(document.into_child("outputs"), Some(resources), wanted),
                 0..4 => Err(Fault::OldState { version }),
                 _ => Err(Fault::NewerState { version }),
             }
@@ -254,7 +257,7 @@ fn choose(mut document: Member, wanted: &Wanted) -> Result<Document, Fault> {
 
 fn from_outputs(
     outputs: Option<Member>,
-    resources: Vec<Resource>,
+    resources: Option<Vec<Resource>>,
     wanted: &Wanted,
 ) -> Result<Document, Fault> {
     let outputs = outputs.unwrap_or_default();

@@ -91,6 +91,12 @@ pub enum Error {
         /// The pattern.
         limit: Option<String>,
     },
+    /// There is no output `inventory`, and no instance to guess from.
+    #[error("{name} has no output `inventory`, and no `aws_instance` that is a host")]
+    NoInstances {
+        /// The source, for people.
+        name: String,
+    },
     /// Groups of `--require-group` without a host.
     #[error("{name} has no host in {}", groups.join(", "))]
     EmptyGroups {
@@ -127,7 +133,9 @@ fn scaling_fault(fault: &scaling::Fault) -> String {
 impl Failure for Error {
     fn exit(&self) -> Exit {
         match self {
-            Self::NoHosts { .. } | Self::EmptyGroups { .. } => Exit::Empty,
+            Self::NoHosts { .. } | Self::NoInstances { .. } | Self::EmptyGroups { .. } => {
+                Exit::Empty
+            }
             Self::Object { source, .. } => source.exit(),
             Self::Scaling { fault: scaling::Fault::Aws(error), .. } => error.exit(),
             Self::Scaling { fault: scaling::Fault::Answer { .. }, .. } => Exit::Unavailable,
@@ -160,6 +168,9 @@ impl Failure for Error {
             }
             Self::NoHosts { limit: Some(_), .. } => {
                 "`--explain` lists hosts and groups; pass `--allow-empty` if no host is meant"
+            }
+            Self::NoInstances { .. } => {
+                "is it the state of the root module and workspace that has the hosts, and was it applied? `--explain --allow-empty` says what became of each instance; pass `--allow-empty` if no host is meant"
             }
             Self::NoHosts { .. } => {
                 "`--explain --allow-empty` says what became of each instance; pass `--allow-empty` if no host is meant"

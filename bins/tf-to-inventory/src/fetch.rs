@@ -29,19 +29,26 @@ pub(crate) async fn fetch(source: &Source, args: &Args, ctx: &Context) -> Result
         Source::File(path) => from_file(path),
         Source::Object(object) => from_s3(object, ctx).await,
         Source::Folder(path) => {
-            let workspace = args.workspace.clone().or_else(|| named_variable("TF_WORKSPACE"));
-            let data = named_variable("TF_DATA_DIR");
-            let place = folder::place(path, data.as_deref(), workspace.as_deref());
             let shown = format!("the settings in `{}`", path.display());
-            match place.map_err(|source| Error::Read { name: shown, source })? {
+            match place(path, args).map_err(|source| Error::Read { name: shown, source })? {
                 Place::File(path) => from_file(&path),
                 Place::Object(object) => from_s3(&object, ctx).await,
                 Place::Ask { why } => {
-                    ask(path, why, workspace.as_deref(), args.terraform.as_deref()).await
+                    ask(path, why, workspace(args).as_deref(), args.terraform.as_deref()).await
                 }
             }
         }
     }
+}
+
+/// Where the state of a folder lies, with what flags and environment say about it.
+pub(crate) fn place(folder: &Path, args: &Args) -> io::Result<Place> {
+    let data = named_variable("TF_DATA_DIR");
+    folder::place(folder, data.as_deref(), workspace(args).as_deref())
+}
+
+fn workspace(args: &Args) -> Option<String> {
+    args.workspace.clone().or_else(|| named_variable("TF_WORKSPACE"))
 }
 
 fn from_file(path: &Path) -> Result<Fetched, Error> {

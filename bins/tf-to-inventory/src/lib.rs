@@ -16,6 +16,7 @@ mod file;
 mod folder;
 pub mod guess;
 pub mod merge;
+mod overlap;
 mod part;
 pub mod resources;
 pub mod scaling;
@@ -24,6 +25,7 @@ mod xml;
 
 pub use args::{Args, OutputFormat, ScalingGroups};
 pub use error::Error;
+pub use overlap::check;
 
 use deploy_cli::{Context, Done, Exit, Format};
 use deploy_inventory::{Host, Inventory};
@@ -44,6 +46,7 @@ pub async fn run(args: &Args, ctx: &Context) -> Result<Done, Error> {
         exit = ctx.stopped() => return Err(Error::Stopped(exit)),
     };
     let name = parts.iter().map(|part| part.name.as_str()).collect::<Vec<_>>().join(", ");
+    let guessed = parts.iter().all(|part| part.guessed);
     let pieces: Vec<merge::Part> = parts
         .iter_mut()
         .map(|part| merge::Part {
@@ -55,8 +58,11 @@ pub async fn run(args: &Args, ctx: &Context) -> Result<Done, Error> {
         merge::merge(pieces, args.on_conflict, &args.group_by)
             .map_err(|problems| Error::Conflict { problems })?;
     let explained = args.explain.then(|| part::explained(&parts, &inventory, &conflicts));
-    let inventory =
-        if part::alone(args).is_some() { inventory } else { limited(args, &name, inventory)? };
+    let inventory = if part::alone(args).is_some() {
+        inventory
+    } else {
+        limited(args, &name, guessed, inventory)?
+    };
     let mut subjects = Vec::new();
     if is_reported(args, ctx) {
         subjects.extend(parts.iter().flat_map(Part::subjects));
@@ -156,7 +162,12 @@ async fn look_up(part: &mut Part, args: &Args, ctx: &Context) -> Result<(), Erro
 }
 
 /// Holds the inventory against `--limit`, `--require-group` and `--allow-empty`.
-fn limited(args: &Args, name: &str, inventory: Inventory) -> Result<Inventory, Error> {
+fn limited(
+    args: &Args,
+    name: &str,
+    guessed: bool,
+    inventory: Inventory,
+) -> Result<Inventory, Error> {
     let inventory = match args.limit.as_deref() {
         None => inventory,
         Some(pattern) => {
@@ -166,7 +177,11 @@ fn limited(args: &Args, name: &str, inventory: Inventory) -> Result<Inventory, E
         }
     };
     if inventory.hosts().is_empty() && !args.allow_empty {
-        return Err(Error::NoHosts { name: name.to_owned(), limit: args.limit.clone() });
+        let limit = args.limit.clone();
+        return Err(match limit {
+            None if guessed => Error::NoInstances { name: name.to_owned() },
+            limit => Error::NoHosts { name: name.to_owned(), limit },
+        });
     }
     let has = |group: &String| inventory.hosts().iter().any(|host| host.groups.contains(group));
     let empty: Vec<String> = args

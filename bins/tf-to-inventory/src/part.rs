@@ -74,10 +74,8 @@ impl Part {
                 }
                 Self::declared(name, &value, found.outputs)
             }
-            Err((fault, resources)) if resources.is_empty() => {
-                Err(Error::Document { name: name.to_owned(), fault })
-            }
-            Err((_, resources)) => Self::guessed(name, &resources, found.outputs, args),
+            Err((fault, None)) => Err(Error::Document { name: name.to_owned(), fault }),
+            Err((_, Some(resources))) => Self::guessed(name, &resources, found.outputs, args),
         }
     }
 

@@ -217,3 +217,58 @@ fn what_cannot_be_read_or_written_is_named() {
     check(&[], "<SOURCE>");
     check(&["-", "--list", "--host", "x"], "cannot be used with");
 }
+
+#[test]
+fn what_is_read_is_never_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let text = fs::read_to_string(fixture("outputs.json")).unwrap();
+    fs::write(at("outputs.json"), &text).unwrap();
+    fs::write(at("terraform.tfstate"), &text).unwrap();
+    fs::hard_link(at("outputs.json"), at("hard")).unwrap();
+    std::os::unix::fs::symlink("outputs.json", at("soft")).unwrap();
+    fs::create_dir(at("sub")).unwrap();
+    let refused = |source: &Path, args: &[(&str, &str)], expected: &str| {
+        let mut all = vec![source.to_owned()];
+        for (flag, name) in args {
+            all.extend([flag.into(), at(name)]);
+        }
+        let outcome = tool().args(&all).run();
+        assert_eq!(outcome.code, 2, "{all:?}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains(expected), "{all:?}: {}", outcome.stderr);
+        for name in ["outputs.json", "terraform.tfstate"] {
+            assert_eq!(fs::read_to_string(at(name)).unwrap(), text, "{all:?}");
+        }
+    };
+    let file = at("outputs.json");
+    for name in ["outputs.json", "sub/../outputs.json", "hard", "soft"] {
+        refused(&file, &[("--output", name)], "would overwrite the source");
+        refused(&file, &[("--report", name)], "would overwrite the source");
+    }
+    refused(folder.path(), &[("--output", "terraform.tfstate")], "would overwrite the source");
+    refused(folder.path(), &[("--report", "terraform.tfstate")], "would overwrite the source");
+    refused(&file, &[("--output", "new/x"), ("--report", "./new/x")], "are the same file");
+    assert!(!at("new").exists());
+}
+
+#[test]
+fn a_state_without_instances_has_no_hosts() {
+    let state = |resources: Value, outputs: Value| {
+        json!({"version": 4, "terraform_version": "1.11.4", "serial": 1, "lineage": "x", "resources": resources, "outputs": outputs})
+            .to_string()
+    };
+    let data = json!([{"mode": "data", "type": "aws_instance", "name": "a", "instances": [{"attributes": {"id": "i-0123456789abcdef0"}}]}]);
+    let url = json!({"url": {"value": "x", "type": "string"}});
+    let shown = json!({"format_version": "1.0", "values": {"root_module": {}}}).to_string();
+    for document in
+        [state(json!([]), json!({})), state(json!([]), url.clone()), state(data, url), shown]
+    {
+        let outcome = refused(&document, 3);
+        insta::allow_duplicates! { insta::assert_snapshot!(outcome.stderr, @r"
+        error: stdin has no output `inventory`, and no `aws_instance` that is a host
+        hint: is it the state of the root module and workspace that has the hosts, and was it applied? `--explain --allow-empty` says what became of each instance; pass `--allow-empty` if no host is meant
+        "); }
+        let outcome = tool().args(["-", "--allow-empty"]).stdin(document).run();
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
+    }
+}

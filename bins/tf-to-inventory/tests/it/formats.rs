@@ -157,7 +157,7 @@ fn a_state_without_a_host_says_why_each_is_none() {
     refused(
         state(gone.clone()),
         3,
-        "stdin has no hosts",
+        "stdin has no output `inventory`, and no `aws_instance` that is a host",
         "`--explain --allow-empty` says what became of each",
     );
     let outcome = tool().args(["-", "--explain", "--allow-empty"]).stdin(state(gone)).run();

@@ -169,7 +169,7 @@ fn exercise(bytes: &[u8]) -> &'static str {
                 role_groups: true,
                 ..Options::default()
             };
-            guess(&resources, options).map(|guess| guess.inventory)
+            guess(&resources.unwrap_or_default(), options).map(|guess| guess.inventory)
         }
     };
     let Ok(inventory) = inventory else { return "problems" };
