@@ -43,7 +43,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = StatusChecks::Wait)]
     pub status_checks: StatusChecks,
 
-    /// An instance that EC2 still does not know after this long is a mistake in the inventory.
+    /// An instance that EC2 still does not know after this long, or at the deadline, is a mistake in the inventory.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10s")]
     pub unknown_grace: Duration,
 

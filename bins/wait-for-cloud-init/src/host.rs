@@ -85,6 +85,8 @@ pub struct HostWait {
     pub id: String,
     /// What EC2 says; `None` while EC2 does not know it.
     pub instance: Option<Instance>,
+    /// Whether EC2 has answered a question for it at all.
+    pub ec2_answered: bool,
     /// The status checks.
     pub checks: Checks,
     /// The agent.
@@ -103,7 +105,7 @@ pub struct HostWait {
     pub finding: Option<Finding>,
     /// How long after the start of the wait it was judged.
     pub decided_after: Option<std::time::Duration>,
-    looked_for_agent: bool,
+    pub(crate) looked_for_agent: bool,
     failed_probes: u32,
     lost_probes: u32,
     pub(crate) trouble: Option<String>,
@@ -116,6 +118,7 @@ impl HostWait {
             name: name.to_owned(),
             id: id.to_owned(),
             instance: None,
+            ec2_answered: false,
             checks: Checks::Unknown,
             agent: Agent::NeverSeen,
             online_at: None,
@@ -400,7 +403,7 @@ pub(crate) mod tests {
         let mut host = running();
         host.saw_reading(reading(None, &[], true));
         assert_eq!(verdict(&mut host).unwrap().0, Verdict::Ready);
-        host.expire(now());
+        host.expire(now(), None);
         host.abandon(now());
         assert_eq!(host.finding.unwrap().verdict, Verdict::Ready);
     }

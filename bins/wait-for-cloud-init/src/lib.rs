@@ -10,6 +10,7 @@ mod error;
 pub mod host;
 pub mod probe;
 mod quote;
+mod repeats;
 mod report;
 mod standing;
 mod summary;

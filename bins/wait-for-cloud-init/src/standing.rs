@@ -9,15 +9,20 @@ use jiff::Timestamp;
 const QUOTED_LINES: usize = 3;
 
 impl HostWait {
-    /// The deadline has passed.
-    pub fn expire(&mut self, now: Timestamp) {
+    /// The deadline has passed. `failed` is the error of the last round of calls, if that one failed: then what was
+    /// seen of the host is old, and the error comes first.
+    pub fn expire(&mut self, now: Timestamp, failed: Option<&str>) {
         if self.finding.is_some() {
             return;
         }
         let (stage, cause, next) = self.standing(now);
         let verdict = match (stage, &self.agent) {
-            (Stage::Agent, Agent::NeverSeen) => Verdict::NeverOnline,
+            (Stage::Agent, Agent::NeverSeen) if self.looked_for_agent => Verdict::NeverOnline,
             _ => Verdict::TimedOut,
+        };
+        let cause = match failed {
+            Some(error) => format!("the last call failed: {error}; before that: {cause}"),
+            None => cause,
         };
         self.finding = Some(Finding::new(verdict, stage, &cause, next));
     }
@@ -33,11 +38,12 @@ impl HostWait {
     /// How far it came, why no further, what to do.
     fn standing(&self, now: Timestamp) -> (Stage, String, &'static str) {
         let Some(instance) = &self.instance else {
-            return (
-                Stage::Instance,
-                "EC2 has not shown it yet".into(),
-                "run this again, or check the instance in EC2",
-            );
+            let cause = if self.ec2_answered {
+                format!("EC2 has not shown `{}` yet", self.id)
+            } else {
+                format!("EC2 has not answered for `{}` yet", self.id)
+            };
+            return (Stage::Instance, cause, "run this again, or check the instance in EC2");
         };
         if instance.state != "running" {
             let cause = format!("EC2 says {}{}", instance.state, ago(instance.launched_at, now));
@@ -54,6 +60,11 @@ impl HostWait {
                 Stage::Instance,
                 format!("cloud-init finished, but EC2's status checks are not ok: {}", self.checks),
                 "look at the instance's status checks, or pass `--status-checks skip`",
+            ),
+            (Agent::NeverSeen, None) if !self.looked_for_agent => (
+                Stage::Agent,
+                format!("Systems Manager has not answered about its agent yet, {launched}"),
+                "run this again, or raise `--timeout`",
             ),
             (Agent::NeverSeen, None) => (
                 Stage::Agent,
@@ -154,7 +165,11 @@ impl HostWait {
         if let Some(finding) = &self.finding {
             return format!("{}: {}", finding.verdict.name(), finding.cause);
         }
-        let Some(instance) = &self.instance else { return "not known to EC2 yet".to_owned() };
+        let Some(instance) = &self.instance else {
+            let words =
+                if self.ec2_answered { "not known to EC2 yet" } else { "EC2 has not answered yet" };
+            return words.to_owned();
+        };
         if instance.state != "running" {
             return format!("instance {}", instance.state);
         }
@@ -195,7 +210,7 @@ mod tests {
         host.saw_reading(reading(Some("modules-final"), &["boom"], false));
         host.decide(true);
         assert_eq!(host.finding, None);
-        host.expire(now());
+        host.expire(now(), None);
         let finding = host.finding.unwrap();
         assert_eq!(finding.verdict, Verdict::TimedOut);
         assert_eq!(
@@ -207,17 +222,18 @@ mod tests {
     #[test]
     fn an_agent_that_never_came_is_told_from_one_that_went() {
         let mut host = running();
+        host.saw_agent(Agent::NeverSeen, now());
         host.decide(true);
         assert_eq!(host.finding, None);
         let mut without_profile = host.clone();
         if let Some(instance) = &mut without_profile.instance {
             instance.profile = None;
         }
-        without_profile.expire(now());
+        without_profile.expire(now(), None);
         assert!(without_profile.finding.unwrap().cause.contains("it has no instance profile"));
 
         let mut went = host.clone();
-        host.expire(now());
+        host.expire(now(), None);
         let finding = host.finding.unwrap();
         assert_eq!((finding.verdict, finding.stage), (Verdict::NeverOnline, Stage::Agent));
         assert_eq!(
@@ -227,7 +243,7 @@ mod tests {
 
         went.saw_agent(Agent::Online, now());
         went.saw_agent(Agent::NeverSeen, now());
-        went.expire(now());
+        went.expire(now(), None);
         assert_eq!(went.finding.unwrap().verdict, Verdict::TimedOut);
     }
 
@@ -238,7 +254,7 @@ mod tests {
         let finding = host.finding.unwrap();
         assert_eq!(
             (finding.verdict, finding.cause.as_str()),
-            (Verdict::Pending, "EC2 has not shown it yet")
+            (Verdict::Pending, "EC2 has not answered for `i-0123456789abcdef0` yet")
         );
     }
 
@@ -246,10 +262,11 @@ mod tests {
     fn a_silent_host_is_explained_from_outside() {
         let check = |console: Console, expected: &str| {
             let mut host = running();
+            host.saw_agent(Agent::NeverSeen, now());
             host.checks = Checks::Waiting("instance impaired".into());
             host.console = console;
             assert!(host.is_silent());
-            host.expire(now());
+            host.expire(now(), None);
             let cause = host.finding.unwrap().cause;
             assert!(cause.ends_with(expected), "{cause}");
         };

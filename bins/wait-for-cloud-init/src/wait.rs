@@ -3,6 +3,8 @@
 use crate::aws::{Aws, Invocation, InvocationState, SSM_IDS};
 use crate::host::{Agent, Checks, Console, HostWait};
 use crate::probe::{self, WINDOW};
+use crate::quote;
+use crate::repeats::Repeats;
 use crate::report;
 use crate::{Args, Error, StatusChecks};
 use deploy_cli::Context;
@@ -58,8 +60,11 @@ pub(crate) struct Wait<'a> {
     deadline: Instant,
     /// When EC2 was last asked about instances whose checks were good.
     rechecked: Instant,
-    /// Whether AWS has answered at all.
+    /// Whether a whole round of calls was answered.
     heard: bool,
+    /// The error of the last round, if that one failed.
+    failed_call: Option<deploy_aws::Error>,
+    repeats: Repeats,
     failed_at: Option<Instant>,
     /// When the consoles of silent hosts are read; `None` when they were.
     explain_at: Option<Instant>,
@@ -88,6 +93,8 @@ impl<'a> Wait<'a> {
             deadline,
             rechecked: start,
             heard,
+            failed_call: None,
+            repeats: Repeats::default(),
             failed_at,
             explain_at,
         }
@@ -99,17 +106,20 @@ impl<'a> Wait<'a> {
         loop {
             let before: Vec<String> = self.hosts.iter().map(HostWait::words).collect();
             match timeout_at(self.deadline, self.round()).await {
-                Err(_) => return self.expire(None),
-                Ok(Ok(())) => self.heard = true,
+                Err(_) => return self.expire(),
+                Ok(Ok(())) => {
+                    self.heard = true;
+                    self.failed_call = None;
+                }
                 Ok(Err(Error::Aws(error @ deploy_aws::Error::Unavailable { .. }))) => {
                     // Nobody is there: no region, no route, the rehearsal cloud is down.
                     if !self.heard && error.code().is_none() {
                         return Err(error.into());
                     }
-                    if Instant::now() >= self.deadline {
-                        return self.expire(Some(error));
+                    if let Some(words) = self.repeats.words(&error, Instant::now()) {
+                        self.ctx.progress().warn(&words);
                     }
-                    self.ctx.progress().warn(&format!("{error}; trying again"));
+                    self.failed_call = Some(error);
                 }
                 Ok(Err(error)) => return Err(error),
             }
@@ -122,7 +132,7 @@ impl<'a> Wait<'a> {
                 .map(|at| at + self.args.linger)
                 .map_or(self.deadline, |end| end.min(self.deadline));
             if Instant::now() >= until {
-                return if until == self.deadline { self.expire(None) } else { self.abandon() };
+                return if until == self.deadline { self.expire() } else { self.abandon() };
             }
             let changed =
                 before.iter().ne(self.hosts.iter().map(HostWait::words).collect::<Vec<_>>().iter());
@@ -147,13 +157,36 @@ impl<'a> Wait<'a> {
         Ok(())
     }
 
-    fn expire(&mut self, error: Option<deploy_aws::Error>) -> Result<(), Error> {
-        if let (false, Some(error)) = (self.heard, error) {
-            return Err(error.into());
+    /// Ends the wait at its deadline.
+    fn expire(&mut self) -> Result<(), Error> {
+        if !self.hosts.iter().any(|host| host.ec2_answered) {
+            return Err(self.failed_call.take().unwrap_or_else(|| self.no_answer()).into());
         }
+        self.refuse_unknown()?;
         let now = Timestamp::now();
-        self.hosts.iter_mut().for_each(|host| host.expire(now));
+        let failed = self.failed_call.as_ref().map(|error| quote::message(&error.to_string()));
+        self.hosts.iter_mut().for_each(|host| host.expire(now, failed.as_deref()));
         Ok(())
+    }
+
+    /// The first call was still being repeated when the deadline passed.
+    fn no_answer(&self) -> deploy_aws::Error {
+        deploy_aws::Error::Unavailable {
+            operation: "ec2:DescribeInstances",
+            code: None,
+            message: format!("none within {}", deploy_cli::human(self.args.timeout)),
+        }
+    }
+
+    /// An error when EC2 answered and does not know an instance.
+    fn refuse_unknown(&self) -> Result<(), Error> {
+        let unknown = self.hosts.iter().filter(|host| host.ec2_answered && host.instance.is_none());
+        let instances: Vec<String> =
+            unknown.map(|host| format!("`{}` (host `{}`)", host.id, host.name)).collect();
+        if instances.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Unknown { region: self.region.clone(), instances })
     }
 
     /// Stops the probes that are still out. What cannot be cancelled ends by itself and changes nothing on the host.
@@ -237,12 +270,7 @@ impl<'a> Wait<'a> {
     async fn look_at_instances(&mut self) -> Result<(), Error> {
         self.describe(self.ids(|host| !host.is_running())).await?;
         if self.start.elapsed() >= self.args.unknown_grace {
-            let unknown = self.hosts.iter().filter(|host| host.instance.is_none());
-            let instances: Vec<String> =
-                unknown.map(|host| format!("`{}` (host `{}`)", host.id, host.name)).collect();
-            if !instances.is_empty() {
-                return Err(Error::Unknown { region: self.region.clone(), instances });
-            }
+            self.refuse_unknown()?;
         }
         let all = self.rechecked.elapsed() >= RECHECK;
         let running = self.ids(|host| host.is_running() && (all || host.checks != Checks::Ok));
@@ -268,7 +296,11 @@ impl<'a> Wait<'a> {
     async fn describe(&mut self, ids: Vec<String>) -> Result<(), Error> {
         if !ids.is_empty() {
             let now = Timestamp::now();
-            for (id, instance) in self.aws.instances(&ids).await? {
+            let found = self.aws.instances(&ids).await?;
+            for host in self.hosts.iter_mut().filter(|host| ids.contains(&host.id)) {
+                host.ec2_answered = true;
+            }
+            for (id, instance) in found {
                 if let Some(host) = self.host(&id) {
                     host.saw_instance(instance, now);
                 }

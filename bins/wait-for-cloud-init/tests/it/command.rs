@@ -217,6 +217,52 @@ fn nobody_there_is_said_long_before_the_deadline() {
 }
 
 #[test]
+fn nobody_there_until_a_short_deadline_is_not_a_late_host() {
+    let outcome = tool(&inventory(1)).aws("http://127.0.0.1:9").args(["--timeout", "1s"]).run();
+    assert_eq!(outcome.code, 6, "{}{}", outcome.stdout, outcome.stderr);
+    assert!(
+        outcome.stderr.contains("error: ec2:DescribeInstances got no answer"),
+        "{}",
+        outcome.stderr
+    );
+    assert!(!outcome.stderr.contains("not known to EC2"), "{}", outcome.stderr);
+}
+
+#[test]
+fn an_ec2_that_only_fails_is_said_once_and_ends_with_its_error() {
+    let cloud = Cloud::new([(1, FakeHost::ready())]);
+    cloud.fault("DescribeInstances", 503, "RequestLimitExceeded", 1000);
+    let outcome = run(&cloud, 1, &["--timeout", "12s"]);
+    assert_eq!(outcome.code, 6, "{}{}", outcome.stdout, outcome.stderr);
+    let words = "error: ec2:DescribeInstances got no answer";
+    assert!(outcome.stderr.contains(words), "{}", outcome.stderr);
+    assert!(outcome.stderr.matches("trying again").count() <= 1, "{}", outcome.stderr);
+    assert!(!outcome.stderr.contains("not known to EC2"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_service_that_fails_until_the_deadline_is_named_in_the_cause() {
+    let cloud = Cloud::new([(1, FakeHost::ready())]);
+    cloud.fault("DescribeInstanceInformation", 500, "InternalServerError", 1000);
+    let report = report(&cloud, 1, 4, &["--timeout", "12s"]);
+    let data = &report["subjects"][0]["data"];
+    assert_eq!(data["verdict"], "timed-out", "nobody knows whether its agent is online");
+    let cause = data["cause"].as_str().unwrap();
+    let words = "the last call failed: ssm:DescribeInstanceInformation got no answer: ";
+    assert!(cause.starts_with(words) && cause.contains("InternalServerError"), "{cause}");
+}
+
+#[test]
+fn an_unknown_instance_at_a_deadline_before_the_grace_is_a_wrong_inventory_too() {
+    let cloud = Cloud::new([(1, FakeHost::ready())]);
+    let outcome = run(&cloud, 2, &["--timeout", "2s"]);
+    assert_eq!(outcome.code, 2, "{}{}", outcome.stdout, outcome.stderr);
+    let words =
+        format!("error: EC2 in us-east-1 does not know `{}` (host `host-2`)\nhint: ", id(2));
+    assert!(outcome.stderr.contains(&words), "{}", outcome.stderr);
+}
+
+#[test]
 fn the_deadline_holds_and_says_how_far_each_host_came() {
     let cloud = Cloud::new([
         (1, FakeHost::ready().probes(vec![Probe::Working])),
