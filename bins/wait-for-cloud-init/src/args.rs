@@ -20,7 +20,7 @@ pub struct Args {
     pub limit: Option<String>,
 
     /// Give up after this long, e.g. `90s` or `10m`. Counted for all hosts and stages together.
-    #[arg(long, value_name = "DURATION", value_parser = positive_duration, default_value = "10m")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = positive_duration, default_value = "10m")]
     pub timeout: Duration,
 
     /// What a host means on which cloud-init finished with warnings that it calls recoverable errors.
@@ -44,11 +44,11 @@ pub struct Args {
     pub status_checks: StatusChecks,
 
     /// An instance that EC2 still does not know after this long, or at the deadline, is a mistake in the inventory.
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10s")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_duration, default_value = "10s")]
     pub unknown_grace: Duration,
 
     /// Once a host has failed, go on for the others this long, so that one run shows more than one fault.
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30s")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_duration, default_value = "30s")]
     pub linger: Duration,
 
     /// Flags every tool has.

@@ -7,6 +7,12 @@ use std::sync::LazyLock;
 /// One message of a host is cut here.
 const MESSAGE: usize = 300;
 
+/// Colours, movements of the cursor and titles, as systemd and kernels write them to a console (ECMA-48).
+static ESCAPES: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
+        .expect("the pattern is tested")
+});
+
 /// What stands before a secret, and the secret.
 static SECRETS: LazyLock<[Regex; 3]> = LazyLock::new(|| {
     let name = r"[\w-]*(?:passw(?:or)?d|passphrase|secret|token|api[_-]?key|access[_-]?key|private[_-]?key)[\w-]*";
@@ -19,23 +25,18 @@ static SECRETS: LazyLock<[Regex; 3]> = LazyLock::new(|| {
 
 /// A message of a host.
 pub(crate) fn message(text: &str) -> String {
-    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let plain = ESCAPES.replace_all(text, "");
+    let clean: String = plain.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let [named, in_url, access_key] = &*SECRETS;
     let text = named.replace_all(&clean, "${1}***");
     let text = in_url.replace_all(&text, "${1}***@");
-    cut(&access_key.replace_all(&text, "***"), MESSAGE)
+    cut(access_key.replace_all(&text, "***").trim(), MESSAGE)
 }
 
 /// The last lines that are not empty, as messages.
 pub(crate) fn last_lines(text: &str, most: usize) -> Vec<String> {
-    let mut lines: Vec<String> = text
-        .lines()
-        .rev()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .take(most)
-        .map(message)
-        .collect();
+    let mut lines: Vec<String> =
+        text.lines().rev().map(message).filter(|line| !line.is_empty()).take(most).collect();
     lines.reverse();
     lines
 }
@@ -69,6 +70,18 @@ mod tests {
             "Runparts: 1 failures in 2 attempted commands",
             "Runparts: 1 failures in 2 attempted commands",
         );
+        check("curl -H 'X-Token: \x1b[1mabc\x1b[0m'", "curl -H 'X-Token: ***'");
         check("the auth-token expired\nlast line", "the auth-token expired last line");
+    }
+
+    #[test]
+    fn what_a_console_says_to_a_terminal_is_not_shown() {
+        let check = |text: &str, expected: &[&str]| assert_eq!(last_lines(text, 3), expected);
+        check(
+            "[\x1b[0;32m  OK  \x1b[0m] Started \x1b[0;1;39mcron\x1b[0m.\r\n",
+            &["[  OK  ] Started cron."],
+        );
+        check("\x1b[2J\x1b[H\x1b(B\x1b]0;title\x07login:\x08 \x1bM\n\x1b[K\r\n", &["login:"]);
+        check("a\n\nb\x1b[1A\nc\nd\x1b", &["b", "c", "d"]);
     }
 }

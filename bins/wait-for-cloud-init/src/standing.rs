@@ -2,11 +2,16 @@
 
 use crate::cloud_init::{self, CloudInit};
 use crate::host::{Agent, Checks, Console, HostWait, Instance};
+use crate::quote;
 use crate::verdict::{Finding, Stage, Verdict};
 use jiff::Timestamp;
 
 /// So many last lines of a console are quoted in a cause.
 const QUOTED_LINES: usize = 3;
+/// A line of a console is cut here in a cause; the report has more of it.
+const QUOTED: usize = 120;
+/// An agent registers as one of the last services of a boot; on AWS that takes most hosts less than this.
+const YOUNG: std::time::Duration = std::time::Duration::from_secs(120);
 
 impl HostWait {
     /// The deadline has passed. `failed` is the error of the last round of calls, if that one failed: then what was
@@ -69,10 +74,12 @@ impl HostWait {
             (Agent::NeverSeen, None) => (
                 Stage::Agent,
                 self.never_registered(instance, &launched),
-                if instance.profile.is_some() {
-                    "check that its role has AmazonSSMManagedInstanceCore, that its subnet reaches Systems Manager, and its console"
-                } else {
+                if instance.profile.is_none() {
                     "give the instance a profile with AmazonSSMManagedInstanceCore"
+                } else if age(instance.launched_at, now).is_some_and(|age| age < YOUNG) {
+                    "most hosts take one to two minutes after launch: wait longer, raise `--timeout`"
+                } else {
+                    "check that its role has AmazonSSMManagedInstanceCore, that its subnet reaches Systems Manager, and its console"
                 },
             ),
             (Agent::Lost { since }, None) => {
@@ -145,7 +152,10 @@ impl HostWait {
             Console::Unread => String::new(),
             Console::Tail(lines) if lines.is_empty() => "; its console is empty".to_owned(),
             Console::Tail(lines) => {
-                let last = &lines[lines.len().saturating_sub(QUOTED_LINES)..];
+                let last: Vec<String> = lines[lines.len().saturating_sub(QUOTED_LINES)..]
+                    .iter()
+                    .map(|line| quote::cut(line, QUOTED))
+                    .collect();
                 format!("; its console ends: {}", last.join(" | "))
             }
             Console::Unreadable(why) => format!("; its console was not read: {why}"),
@@ -194,9 +204,12 @@ impl HostWait {
     }
 }
 
+fn age(then: Option<Timestamp>, now: Timestamp) -> Option<std::time::Duration> {
+    std::time::Duration::try_from(now.duration_since(then?)).ok()
+}
+
 fn ago(then: Option<Timestamp>, now: Timestamp) -> String {
-    let passed = then.and_then(|then| std::time::Duration::try_from(now.duration_since(then)).ok());
-    passed.map(|passed| format!(" {} ago", deploy_cli::human(passed))).unwrap_or_default()
+    age(then, now).map(|passed| format!(" {} ago", deploy_cli::human(passed))).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -245,6 +258,24 @@ mod tests {
         went.saw_agent(Agent::NeverSeen, now());
         went.expire(now(), None);
         assert_eq!(went.finding.unwrap().verdict, Verdict::TimedOut);
+    }
+
+    #[test]
+    fn a_young_host_is_waited_for_before_its_role_is_doubted() {
+        let next = |after: i64| {
+            let mut host = running();
+            host.saw_agent(Agent::NeverSeen, now());
+            let launched =
+                host.instance.as_ref().and_then(|instance| instance.launched_at).unwrap();
+            host.expire(launched + jiff::SignedDuration::from_secs(after), None);
+            host.finding.unwrap().next
+        };
+        assert!(
+            next(4).starts_with("most hosts take one to two minutes after launch"),
+            "{}",
+            next(4)
+        );
+        assert!(next(120).starts_with("check that its role"), "{}", next(120));
     }
 
     #[test]

@@ -44,6 +44,10 @@ fn bad_flags_and_files_are_refused() {
     for timeout in ["0s", "-5s", "soon", "10"] {
         refused(&inventory(1), &[&format!("--timeout={timeout}")], 2, "invalid value");
     }
+    for flag in ["--timeout", "--unknown-grace", "--linger"] {
+        refused(&inventory(1), &[flag, "-5s"], 2, "a duration cannot be negative");
+    }
+    refused(&inventory(1), &["--limit", ""], 2, "error: `--limit` is empty\nhint: ");
     let outcome =
         deploy_testkit::Tool::new(crate::BINARY).args(["--inventory", "missing.json"]).run();
     assert_eq!(outcome.code, 2);
