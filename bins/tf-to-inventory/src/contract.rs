@@ -452,7 +452,7 @@ pub(crate) fn host_vars(
 }
 
 /// Text from outside for a message: short, and without what ends the message's quotes or line.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     text.chars().take(60).map(|c| if c.is_control() || c == '`' { '?' } else { c }).collect()
 }
 

@@ -141,6 +141,10 @@ pub fn read(bytes: &[u8], wanted: &Wanted) -> Result<Document, Fault> {
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         return Err(Fault::Utf16);
     }
+    // `terraform plan -out` writes a zip archive.
+    if bytes.starts_with(b"PK\x03\x04") {
+        return Err(Fault::Plan);
+    }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let Some(first) = bytes.iter().position(|byte| !byte.is_ascii_whitespace()) else {
         return Err(Fault::Empty);

@@ -82,7 +82,40 @@ pub enum Error {
     },
     /// `--limit` is malformed or names nothing.
     #[error("bad `--limit`")]
-    Limit(#[source] deploy_inventory::PatternError),
+    Limit {
+        /// Why.
+        source: deploy_inventory::PatternError,
+        /// The group that is called so in Terraform.
+        meant: Option<String>,
+    },
+    /// A group of `--var-from-output` without a host.
+    #[error("`--var-from-output`: no host is in {}; {groups}", missing.join(", "))]
+    VariableGroups {
+        /// The groups without a host, quoted.
+        missing: Vec<String>,
+        /// What groups there are.
+        groups: String,
+    },
+    /// A folder has no such workspace.
+    #[error("the folder `{}` has no workspace `{workspace}`, {}", folder.display(), if known.is_empty() { "and no state at all".to_owned() } else { format!("only {}", known.join(", ")) })]
+    Workspace {
+        /// The folder.
+        folder: PathBuf,
+        /// The workspace.
+        workspace: String,
+        /// Those that there are, quoted.
+        known: Vec<String>,
+    },
+    /// Nobody is who asks AWS, because the profile that was named does not exist.
+    #[error("cannot read {name}: AWS_PROFILE names the profile `{profile}`, which does not exist")]
+    Profile {
+        /// The source, for people.
+        name: String,
+        /// The profile.
+        profile: String,
+        /// What could not be done.
+        source: deploy_aws::Error,
+    },
     /// There is no host.
     #[error("{name} has no hosts{}", limit.as_ref().map(|limit| format!(" that match `{limit}`")).unwrap_or_default())]
     NoHosts {
@@ -136,7 +169,7 @@ impl Failure for Error {
             Self::NoHosts { .. } | Self::NoInstances { .. } | Self::EmptyGroups { .. } => {
                 Exit::Empty
             }
-            Self::Object { source, .. } => source.exit(),
+            Self::Object { source, .. } | Self::Profile { source, .. } => source.exit(),
             Self::Scaling { fault: scaling::Fault::Aws(error), .. } => error.exit(),
             Self::Scaling { fault: scaling::Fault::Answer { .. }, .. } => Exit::Unavailable,
             Self::Stopped(exit) => *exit,
@@ -178,7 +211,18 @@ impl Failure for Error {
             Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 "`terraform output -json > outputs.json` writes it; without an output `inventory`, `terraform show -json`"
             }
-            Self::Limit(_) => "`--explain` lists hosts and groups",
+            Self::Limit { meant: Some(meant), .. } => {
+                return Some(format!("did you mean `{meant}`? `--explain` lists hosts and groups"));
+            }
+            Self::Limit { .. } | Self::VariableGroups { .. } => {
+                "`--explain` lists hosts and groups"
+            }
+            Self::Workspace { .. } => {
+                "`--workspace` takes one that is there; `terraform workspace list` shows them"
+            }
+            Self::Profile { .. } => {
+                "`aws configure list-profiles` lists those in ~/.aws/config and ~/.aws/credentials; or unset AWS_PROFILE"
+            }
             Self::Read { .. } | Self::Output { .. } | Self::Stopped(_) => return None,
         };
         Some(hint.to_owned())

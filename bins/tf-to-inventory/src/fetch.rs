@@ -5,6 +5,7 @@ use crate::aws::Client;
 use crate::error::Error;
 use crate::file;
 use crate::folder::{self, Place};
+use crate::profile;
 use crate::source::{Object, Source};
 use deploy_actions::named_variable;
 use deploy_cli::Context;
@@ -33,6 +34,9 @@ pub(crate) async fn fetch(source: &Source, args: &Args, ctx: &Context) -> Result
             match place(path, args).map_err(|source| Error::Read { name: shown, source })? {
                 Place::File(path) => from_file(&path),
                 Place::Object(object) => from_s3(&object, ctx).await,
+                Place::NoWorkspace { workspace, known } => {
+                    Err(Error::Workspace { folder: path.clone(), workspace, known })
+                }
                 Place::Ask { why } => {
                     ask(path, why, workspace(args).as_deref(), args.terraform.as_deref()).await
                 }
@@ -59,7 +63,8 @@ fn from_file(path: &Path) -> Result<Fetched, Error> {
 
 async fn from_s3(object: &Object, ctx: &Context) -> Result<Fetched, Error> {
     let name = format!("`s3://{}/{}`", object.bucket, object.key);
-    let failed = |source| Error::Object { name: name.clone(), source };
+    let failed =
+        |source| profile::explain(&name, source, |name, source| Error::Object { name, source });
     let config = deploy_aws::load(ctx, object.region.as_deref()).await.map_err(failed)?;
     let bytes = Client::new(config).object(&object.bucket, &object.key).await.map_err(failed)?;
     Ok(Fetched { name, bytes })

@@ -16,6 +16,13 @@ pub(crate) enum Place {
     File(PathBuf),
     /// In S3.
     Object(Object),
+    /// Nowhere: the states are in the folder, and this workspace is not among them. Terraform would make it if asked.
+    NoWorkspace {
+        /// The workspace.
+        workspace: String,
+        /// Those that there are, quoted.
+        known: Vec<String>,
+    },
     /// Where Terraform knows.
     Ask {
         /// Why it must be asked.
@@ -56,32 +63,56 @@ pub(crate) fn place(
     let workspace = chosen.as_deref().filter(|name| !name.is_empty() && *name != "default");
     let pointer = read(&data.join("terraform.tfstate"))?;
     let Some(pointer) = pointer else {
-        return Ok(local(folder, &Value::Null, workspace));
+        return local(folder, &Value::Null, workspace);
     };
     let Ok(pointer) = serde_json::from_str::<Value>(&pointer) else {
         return Ok(Place::Ask { why: "its backend's settings are no JSON".to_owned() });
     };
     let (backend, config) = (&pointer["backend"]["type"], &pointer["backend"]["config"]);
     Ok(match backend.as_str() {
-        None | Some("local") => local(folder, config, workspace),
+        None | Some("local") => local(folder, config, workspace)?,
         Some("s3") => in_s3(config, workspace),
         Some(other) => Place::Ask { why: format!("its backend is `{other}`") },
     })
 }
 
-fn local(folder: &Path, config: &Value, workspace: Option<&str>) -> Place {
+fn local(folder: &Path, config: &Value, workspace: Option<&str>) -> io::Result<Place> {
     let setting = |name: &str, default| config[name].as_str().unwrap_or(default).to_owned();
+    let default = folder.join(setting("path", "terraform.tfstate"));
+    let folders = folder.join(setting("workspace_dir", "terraform.tfstate.d"));
     let path = match workspace {
-        None => folder.join(setting("path", "terraform.tfstate")),
-        Some(workspace) => folder
-            .join(setting("workspace_dir", "terraform.tfstate.d"))
-            .join(workspace)
-            .join("terraform.tfstate"),
+        None => default.clone(),
+        Some(workspace) => folders.join(workspace).join("terraform.tfstate"),
     };
     if path.is_file() {
-        return Place::File(path);
+        return Ok(Place::File(path));
     }
-    Place::Ask { why: format!("it has no `{}`", path.display()) }
+    match workspace {
+        Some(workspace) if !folders.join(workspace).is_dir() => {
+            let mut known = workspaces(&folders)?;
+            known.extend(default.is_file().then(|| "default".to_owned()));
+            known.sort();
+            let known = known.iter().map(|name| format!("`{name}`")).collect();
+            Ok(Place::NoWorkspace { workspace: workspace.to_owned(), known })
+        }
+        _ => Ok(Place::Ask { why: format!("it has no `{}`", path.display()) }),
+    }
+}
+
+/// The workspaces that the local backend keeps, each in a folder of its own.
+fn workspaces(folders: &Path) -> io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(folders) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.path().is_dir() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    Ok(names)
 }
 
 fn in_s3(config: &Value, workspace: Option<&str>) -> Place {

@@ -9,7 +9,7 @@
 //! An instance is left out, with its reason, or becomes one host under a name of its own: never two under one name.
 
 use crate::contract::{
-    ScalingGroup, host_vars, is_host_name, is_instance_id, unsafe_text, valid_group_name,
+    ScalingGroup, host_vars, is_host_name, is_instance_id, shown, unsafe_text, valid_group_name,
 };
 use crate::resources::{Resource, Skipped};
 use deploy_inventory::{ENVIRONMENT, Host, Inventory, PROJECT, REGION};
@@ -43,6 +43,8 @@ pub struct Options<'o> {
 pub struct Explained {
     /// Its address in the state.
     pub address: String,
+    /// Its instance ID, if it has one.
+    pub instance_id: Option<String>,
     /// The host that it became.
     pub host: Option<String>,
     /// The reason for being left out, as a word.
@@ -287,13 +289,22 @@ fn all_vars<'r>(
 }
 
 fn explain(resource: &Resource, host: Option<&str>) -> Explained {
-    let note = match resource.skipped() {
-        Some(why) => format!("left out: {}", why.why()),
-        None if resource.tainted => "tainted: the next apply replaces it".to_owned(),
-        None => String::new(),
-    };
+    let mut notes = Vec::new();
+    match resource.skipped() {
+        Some(why) => notes.push(format!("left out: {}", why.why())),
+        None if resource.tainted => notes.push("tainted: the next apply replaces it".to_owned()),
+        None => {}
+    }
+    let tag = resource.tags.get("Name").filter(|tag| !tag.trim().is_empty());
+    if let (Some(host), Some(tag)) = (host, tag)
+        && host != tag
+    {
+        notes.push(format!("its name `{}` is written as `{host}`", shown(tag)));
+    }
+    let note = notes.join("; ");
     Explained {
         address: resource.address.clone(),
+        instance_id: resource.id.clone().filter(|id| is_instance_id(id)),
         host: host.map(str::to_owned),
         skipped: resource.skipped().map(Skipped::name),
         note,

@@ -18,6 +18,7 @@ pub mod guess;
 pub mod merge;
 mod overlap;
 mod part;
+mod profile;
 pub mod resources;
 pub mod scaling;
 mod source;
@@ -46,6 +47,7 @@ pub async fn run(args: &Args, ctx: &Context) -> Result<Done, Error> {
         exit = ctx.stopped() => return Err(Error::Stopped(exit)),
     };
     let name = parts.iter().map(|part| part.name.as_str()).collect::<Vec<_>>().join(", ");
+    let named = part::groups_named(&parts);
     let guessed = parts.iter().all(|part| part.guessed);
     let pieces: Vec<merge::Part> = parts
         .iter_mut()
@@ -57,6 +59,9 @@ pub async fn run(args: &Args, ctx: &Context) -> Result<Done, Error> {
     let merge::Merged { inventory, conflicts } =
         merge::merge(pieces, args.on_conflict, &args.group_by)
             .map_err(|problems| Error::Conflict { problems })?;
+    if part::alone(args).is_none() {
+        part::check_groups(args, &inventory, &named)?;
+    }
     let explained = args.explain.then(|| part::explained(&parts, &inventory, &conflicts));
     let inventory = if part::alone(args).is_some() {
         inventory
@@ -88,6 +93,12 @@ fn is_reported(args: &Args, ctx: &Context) -> bool {
 
 /// Everything that the sources say, scaling groups looked up.
 async fn gather(args: &Args, ctx: &Context) -> Result<Vec<Part>, Error> {
+    if args.limit.as_deref().is_some_and(|pattern| pattern.trim().is_empty()) {
+        return Err(Error::Usage("`--limit` is empty: every host is meant without it".to_owned()));
+    }
+    if args.require_groups.iter().any(|group| group.trim().is_empty()) {
+        return Err(Error::Usage("`--require-group` is empty: it names no group".to_owned()));
+    }
     let wanted = part::wanted(args)?;
     let mut sources = Vec::new();
     for text in args.sources.iter().filter(|text| !text.is_empty()) {
@@ -150,7 +161,12 @@ async fn look_up(part: &mut Part, args: &Args, ctx: &Context) -> Result<(), Erro
     }
     let name = part.name.clone();
     for (region, groups) in regions {
-        let failed = |fault| Error::Scaling { name: name.clone(), fault };
+        let failed = |fault| match fault {
+            scaling::Fault::Aws(source) => profile::explain(&name, source, |name, source| {
+                Error::Scaling { name, fault: scaling::Fault::Aws(source) }
+            }),
+            fault => Error::Scaling { name: name.clone(), fault },
+        };
         let config = deploy_aws::load(ctx, region.as_deref()).await;
         let config = config.map_err(|error| failed(scaling::Fault::Aws(error)))?;
         let region = config.region().map(ToString::to_string).unwrap_or_default();
@@ -171,7 +187,10 @@ fn limited(
     let inventory = match args.limit.as_deref() {
         None => inventory,
         Some(pattern) => {
-            let chosen = inventory.select(Some(pattern)).map_err(Error::Limit)?;
+            let chosen = inventory.select(Some(pattern)).map_err(|source| {
+                let meant = part::meant(&inventory, &source);
+                Error::Limit { source, meant }
+            })?;
             let hosts = chosen.into_iter().cloned().collect();
             inventory.with_hosts(hosts)
         }
@@ -188,7 +207,10 @@ fn limited(
         .require_groups
         .iter()
         .filter(|group| !has(group))
-        .map(|group| format!("`{group}`"))
+        .map(|group| match contract::valid_group_name(group) {
+            valid if has(&valid) => format!("`{group}` (did you mean `{valid}`?)"),
+            _ => format!("`{group}`"),
+        })
         .collect();
     if !empty.is_empty() {
         return Err(Error::EmptyGroups { name: name.to_owned(), groups: empty });

@@ -8,10 +8,10 @@ use crate::guess::{self, Guess};
 use crate::merge::GroupBy;
 use crate::resources::Resource;
 use crate::scaling::Resolved;
-use deploy_inventory::Inventory;
+use deploy_inventory::{Inventory, PatternError};
 use deploy_report::{Subject, SubjectOutcome};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What one source says.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(crate) struct Part {
     pub(crate) guessed: bool,
     pub(crate) inventory: Inventory,
     pub(crate) scaling_groups: Vec<ScalingGroup>,
+    /// The groups that hosts of scaling groups are in.
+    pub(crate) scaled_groups: BTreeSet<String>,
     pub(crate) renamed: BTreeMap<String, String>,
     pub(crate) entries: Vec<Entry>,
     pub(crate) outputs: BTreeMap<String, Value>,
@@ -32,6 +34,7 @@ pub(crate) struct Part {
 pub(crate) struct Entry {
     /// In the state or in Auto Scaling; none for a host of the output.
     pub(crate) address: Option<String>,
+    pub(crate) instance_id: Option<String>,
     pub(crate) host: Option<String>,
     /// The reason for being left out, as a word.
     pub(crate) skipped: Option<&'static str>,
@@ -88,13 +91,24 @@ impl Part {
             .map_err(|problems| Error::Contract { name: name.to_owned(), problems })?;
         let entry = |host: &deploy_inventory::Host| Entry {
             address: None,
+            instance_id: host.instance_id.clone(),
             host: Some(host.name.clone()),
             skipped: None,
             note: String::new(),
         };
         let entries = inventory.hosts().iter().map(entry).collect();
         let name = name.to_owned();
-        Ok(Self { name, guessed: false, inventory, scaling_groups, renamed, entries, outputs })
+        let scaled_groups = groups_of(&scaling_groups);
+        Ok(Self {
+            name,
+            guessed: false,
+            inventory,
+            scaling_groups,
+            scaled_groups,
+            renamed,
+            entries,
+            outputs,
+        })
     }
 
     fn guessed(
@@ -113,13 +127,24 @@ impl Part {
                 .map_err(|problems| Error::Guess { name: name.to_owned(), problems })?;
         let entry = |entry: guess::Explained| Entry {
             address: Some(entry.address),
+            instance_id: entry.instance_id,
             host: entry.host,
             skipped: entry.skipped,
             note: entry.note,
         };
         let entries = explained.into_iter().map(entry).collect();
         let name = name.to_owned();
-        Ok(Self { name, guessed: true, inventory, scaling_groups, renamed, entries, outputs })
+        let scaled_groups = groups_of(&scaling_groups);
+        Ok(Self {
+            name,
+            guessed: true,
+            inventory,
+            scaling_groups,
+            scaled_groups,
+            renamed,
+            entries,
+            outputs,
+        })
     }
 
     /// Adds what Auto Scaling and EC2 know.
@@ -131,7 +156,9 @@ impl Part {
                 Err(why) => (Some("not-in-service"), format!("left out: {why}")),
             };
             let name = host.as_ref().ok().map(|host| host.name.clone());
-            self.entries.push(Entry { address: Some(address), host: name, skipped, note });
+            let instance_id = address.rsplit('/').next().map(str::to_owned);
+            let address = Some(address);
+            self.entries.push(Entry { address, instance_id, host: name, skipped, note });
             hosts.extend(host);
         }
         hosts.sort_by(|a, b| a.name.cmp(&b.name));
@@ -145,6 +172,7 @@ impl Part {
         for group in std::mem::take(&mut self.scaling_groups) {
             self.entries.push(Entry {
                 address: Some(group.name),
+                instance_id: None,
                 host: None,
                 skipped: Some("scaling-group"),
                 note: "left out: `--scaling-groups skip`".to_owned(),
@@ -185,6 +213,10 @@ pub(crate) fn alone(args: &Args) -> Option<&str> {
     args.host.as_deref().filter(|_| args.limit.is_none() && args.sources.len() == 1)
 }
 
+fn groups_of(scaling_groups: &[ScalingGroup]) -> BTreeSet<String> {
+    scaling_groups.iter().flat_map(|group| group.groups.iter().cloned()).collect()
+}
+
 fn keep_alone(value: &mut Value, host: &str) {
     if let Some(hosts) = value.get_mut("hosts").and_then(Value::as_object_mut) {
         let kept = hosts.remove_entry(host);
@@ -203,6 +235,12 @@ pub(crate) fn add_variables(parts: &mut [Part], args: &Args) -> Result<(), Error
         }
         for part in parts.iter_mut() {
             if let Some(value) = part.outputs.get(name) {
+                let valid = group.map(contract::valid_group_name);
+                if let (Some(group), Some(valid)) = (group, valid)
+                    && group != valid
+                {
+                    part.renamed.insert(group.to_owned(), valid);
+                }
                 let inventory = std::mem::take(&mut part.inventory);
                 match contract::with_variable(inventory, group, name, value) {
                     Ok(inventory) => part.inventory = inventory,
@@ -214,13 +252,53 @@ pub(crate) fn add_variables(parts: &mut [Part], args: &Args) -> Result<(), Error
     if problems.is_empty() { Ok(()) } else { Err(Error::Variables { problems }) }
 }
 
+/// Groups that are there although no host may be in them now: those of scaling groups, and of groups.
+pub(crate) fn groups_named(parts: &[Part]) -> BTreeSet<String> {
+    let scaled = parts.iter().flat_map(|part| part.scaled_groups.iter().cloned());
+    let nested = parts.iter().flat_map(|part| part.inventory.nesting().keys().cloned());
+    scaled.chain(nested).collect()
+}
+
+/// Holds the groups of `--var-from-output` against those that have hosts: a variable for nobody is a typing error.
+pub(crate) fn check_groups(
+    args: &Args,
+    inventory: &Inventory,
+    named: &BTreeSet<String>,
+) -> Result<(), Error> {
+    let mut known = named.clone();
+    known.extend(inventory.hosts().iter().flat_map(|host| host.groups.iter().cloned()));
+    let groups = args.var_from_output.iter().filter_map(|text| variable(text).0);
+    let missing: Vec<String> = groups
+        .filter(|group| !known.contains(&contract::valid_group_name(group)))
+        .map(|group| format!("`{group}`"))
+        .collect();
+    if missing.is_empty() || inventory.hosts().is_empty() {
+        return Ok(());
+    }
+    let known: Vec<String> = known.iter().map(|group| format!("`{group}`")).collect();
+    let groups = match known.as_slice() {
+        [] => "there are no groups".to_owned(),
+        known => format!("the groups are {}", known.join(", ")),
+    };
+    Err(Error::VariableGroups { missing, groups })
+}
+
+/// The group that Ansible knows by another name than Terraform, when a pattern uses Terraform's.
+pub(crate) fn meant(inventory: &Inventory, error: &PatternError) -> Option<String> {
+    let PatternError::NoMatch { part, .. } = error else { return None };
+    let valid = contract::valid_group_name(part);
+    inventory.groups().contains(&valid.as_str()).then_some(valid)
+}
+
 /// What `--explain` prints.
 pub(crate) fn explained(parts: &[Part], inventory: &Inventory, conflicts: &[String]) -> String {
     let groups: BTreeMap<&str, &[String]> =
         inventory.hosts().iter().map(|host| (host.name.as_str(), host.groups.as_slice())).collect();
+    // Names are quoted for sentences; here JSON quotes them.
+    let plain = |part: &Part| part.name.replace('`', "");
     let sources: Vec<Value> = parts
         .iter()
-        .map(|part| json!({"name": part.name, "from": if part.guessed { "resources" } else { "output" }}))
+        .map(|part| json!({"name": plain(part), "from": if part.guessed { "resources" } else { "output" }}))
         .collect();
     let of_part = |part: &Part| -> Vec<Value> {
         part.entries
@@ -228,7 +306,7 @@ pub(crate) fn explained(parts: &[Part], inventory: &Inventory, conflicts: &[Stri
             .map(|entry| {
                 let of_host = entry.host.as_deref().and_then(|host| groups.get(host)).copied();
                 json!({
-                    "source": part.name, "address": entry.address, "host": entry.host,
+                    "source": plain(part), "address": entry.address, "instance_id": entry.instance_id, "host": entry.host,
                     "groups": of_host.unwrap_or_default(), "skipped": entry.skipped, "note": entry.note,
                 })
             })

@@ -272,3 +272,43 @@ fn a_state_without_instances_has_no_hosts() {
         assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
     }
 }
+
+#[test]
+fn groups_may_be_spelled_as_terraform_does() {
+    let mut document = read(&fixture("outputs.json"));
+    document["domain"] = json!({"sensitive": false, "type": "string", "value": "example.org"});
+    let run = |args: &[&str]| tool().args(["-"]).args(args).stdin(document.to_string()).run();
+    let check = |args: &[&str], code: i32, expected: &str| {
+        let outcome = run(args);
+        assert_eq!(outcome.code, code, "{args:?}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains(expected), "{args:?}: {}", outcome.stderr);
+    };
+    check(&["--var-from-output", "spi.domain"], 2, "no host is in `spi`; the groups are `");
+    check(&["--require-group", "uc-engine"], 3, "`uc-engine` (did you mean `uc_engine`?)");
+    check(&["--limit", "uc-engine"], 2, "did you mean `uc_engine`?");
+    check(&["--require-group", ""], 2, "`--require-group` is empty");
+    check(&["--limit", " "], 2, "`--limit` is empty");
+    let outcome = run(&["--var-from-output", "uc-engine.domain"]);
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    let value: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!(value["all"]["children"]["uc_engine"]["vars"]["domain"], "example.org");
+    let explained: Value =
+        serde_json::from_str(&run(&["--var-from-output", "uc-engine.domain", "--explain"]).stdout)
+            .unwrap();
+    assert_eq!(explained["renamed_groups"]["uc-engine"], "uc_engine");
+    assert_eq!(explained["sources"][0]["name"], "stdin");
+    assert_eq!(
+        explained["instances"][1]["instance_id"],
+        value["all"]["hosts"]["sip-1"]["instance_id"]
+    );
+}
+
+#[test]
+fn a_plan_file_is_called_a_plan() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tfplan");
+    fs::write(&path, b"PK\x03\x04\x14\x00\xff\xfe").unwrap();
+    let outcome = tool().args([&path]).run();
+    assert_eq!(outcome.code, 2);
+    assert!(outcome.stderr.contains("is a plan"), "{}", outcome.stderr);
+}

@@ -66,7 +66,11 @@ fn explain_names_every_instance() {
                 "-",
                 "left out: deposed: a newer instance has taken its place"
             ),
-            (r#"aws_instance.db["primary"]"#, "db-primary", ""),
+            (
+                r#"aws_instance.db["primary"]"#,
+                "db-primary",
+                "its name `db primary` is written as `db-primary`"
+            ),
             (r#"aws_instance.db["spare"]"#, "-", "left out: was not running at the last refresh"),
             (
                 r#"aws_instance.db["lost"]"#,
@@ -143,4 +147,20 @@ fn limit_and_require_group_hold_for_both_kinds_of_source() {
         3,
         "has no host in `sip`",
     );
+}
+
+#[test]
+fn explain_says_what_a_name_became() {
+    let text = fs::read_to_string(fixture("state.json")).unwrap();
+    let mut state: Value = serde_json::from_str(&text).unwrap();
+    state["resources"][1]["instances"][0]["attributes"]["tags"] = json!({"Name": "SIP edge"});
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("my.tfstate");
+    fs::write(&path, state.to_string()).unwrap();
+    let outcome = tool().args([path.to_str().unwrap(), "--explain"]).run();
+    let explained: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!(explained["sources"][0]["name"], path.to_str().unwrap());
+    let entry = &explained["instances"][0];
+    assert_eq!(entry["note"], "its name `SIP edge` is written as `SIP-edge`");
+    assert_eq!(entry["instance_id"], "i-0123456789abcdef0");
 }

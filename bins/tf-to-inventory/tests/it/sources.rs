@@ -351,3 +351,41 @@ fn outputs_become_variables_and_secrets_only_by_name() {
     assert!(outcome.stderr.starts_with("::add-mask::canary-token\n"), "{}", outcome.stderr);
     assert!(!outcome.summary.contains("canary"), "{}", outcome.summary);
 }
+
+#[test]
+fn a_workspace_that_is_not_there_is_not_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("terraform.tfstate"), state()).unwrap();
+    fs::create_dir_all(at("terraform.tfstate.d/blue")).unwrap();
+    let program = at("terraform");
+    fs::write(&program, "#!/bin/sh\ntouch \"$0.asked\"\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let outcome = tool()
+        .args([folder.path()])
+        .args(["--workspace", "qa", "--terraform"])
+        .args([&program])
+        .run();
+    assert_eq!(outcome.code, 2);
+    assert!(
+        outcome.stderr.contains("has no workspace `qa`, only `blue`, `default`"),
+        "{}",
+        outcome.stderr
+    );
+    assert!(!at("terraform.asked").exists() && !at("terraform.tfstate.d/qa").exists());
+}
+
+#[test]
+fn a_profile_that_is_not_there_is_named() {
+    let outcome = tool()
+        .args(["s3://bucket/key", "--region", "us-east-1"])
+        .env("AWS_PROFILE", "nope")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .run();
+    assert_eq!(outcome.code, 5);
+    assert!(
+        outcome.stderr.contains("the profile `nope`, which does not exist"),
+        "{}",
+        outcome.stderr
+    );
+}
