@@ -38,6 +38,7 @@ pub mod process;
 pub mod proxy;
 pub mod reach;
 pub mod requests;
+pub mod rights;
 pub mod ssm;
 mod table;
 pub mod timing;

@@ -99,7 +99,7 @@ impl Proxy {
     /// Answers a request, or passes it on.
     pub(crate) async fn dispatch(&self, scope: Scope, request: Request) -> Response<Body> {
         match scope.service.as_str() {
-            "ec2" => self.ec2(scope.region, request).await,
+            "ec2" => self.ec2(scope, request).await,
             "autoscaling" => self.autoscaling(&scope, request).await,
             "ssm" => self.ssm(&scope, request).await,
             service if pretended::guards(service) || model::knows(service) => {
@@ -118,14 +118,18 @@ impl Proxy {
         }
     }
 
-    async fn ec2(&self, region: String, request: Request) -> Response<Body> {
+    async fn ec2(&self, scope: Scope, request: Request) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let Ok(body) = to_bytes(body, LARGEST).await else {
             return Refusal::client("RequestTooLarge", "the request is too large").response();
         };
         let query = parts.uri.query().filter(|query| query.contains("Action="));
         let form = Form::parse(query.map_or(&body[..], str::as_bytes));
+        if let Some(refusal) = self.denied(&scope, &parts, &form).await {
+            return refusal;
+        }
         let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
+        let region = scope.region;
         self.ec2.serve(ec2::Request { region, form, method, uri, headers, body }).await
     }
 
@@ -136,6 +140,9 @@ impl Proxy {
         };
         let query = parts.uri.query().filter(|query| query.contains("Action="));
         let form = Form::parse(query.map_or(&body[..], str::as_bytes));
+        if let Some(refusal) = self.denied(scope, &parts, &form).await {
+            return refusal;
+        }
         match self.autoscaling.handle(&scope.region, &form).await {
             Some(response) => response,
             None => self.passed(scope, parts, body).await,
@@ -159,6 +166,16 @@ impl Proxy {
             return coverage::mark(json_reply(reply.status, &reply.body), class);
         }
         self.passed(scope, parts, body).await
+    }
+
+    /// The answer to who may not read what it asks of a query-protocol service.
+    async fn denied(&self, scope: &Scope, parts: &Parts, form: &Form) -> Option<Response<Body>> {
+        let operation = form.get("Action")?;
+        let error = self.ec2.rights.may_read(scope, operation, &parts.headers).await.err()?;
+        log::line(format_args!("{operation}: {}: {}", error.code, error.message));
+        let protocol = Protocol::of(&scope.service, &parts.headers, parts.uri.query());
+        let response = protocol.refuse(&error, &parts.headers, parts.uri.path());
+        Some(coverage::mark(response, Class::True))
     }
 
     /// Passes a call on whose form is looked at.

@@ -50,6 +50,7 @@ use crate::log;
 use crate::network::Networks;
 use crate::operation::Form;
 use crate::paging::Shelf;
+use crate::rights::Rights;
 use crate::timing::Timing;
 use crate::upstream::{Answer, AskError, Lost, Upstream};
 
@@ -82,6 +83,8 @@ pub struct Ec2 {
     pub(crate) engine: Engine,
     pub(crate) networks: Networks,
     pub(crate) roles: Roles,
+    /// Who may do what.
+    pub rights: Rights,
     nat_gateways: nat::NatGateways,
     pub(crate) catalogue: Catalogue,
     shelf: Shelf,
@@ -141,6 +144,7 @@ impl Ec2 {
             docker: Docker::new(&settings.project),
             networks: Networks::new(&settings.project),
             engine: settings.engine.clone(),
+            rights: Rights::new(upstream.clone(), &settings.region),
             roles: Roles::new(upstream.clone(), &settings.region, &settings.timing),
             nat_gateways: nat::NatGateways::new(nat::NatTiming::from(&settings.timing)),
             catalogue: Catalogue::new(settings.images.clone()),

@@ -48,10 +48,11 @@ use self::book::Book;
 use self::command::Presence;
 use self::fate::Fates;
 use self::refusal::Refusal;
-use self::rights::{Caller, Rights};
+use self::rights::may;
 use crate::ec2::Ec2;
 use crate::faults::Faults;
 use crate::hosts::{HostState, Hosts};
+use crate::rights::Caller;
 
 /// What passes on to the emulator: records that are kept there as on AWS and make nothing happen on a host.
 pub const PASSED: [&str; 22] = [
@@ -116,7 +117,6 @@ pub struct Ssm {
     pub faults: Faults,
     region: String,
     fates: Fates,
-    rights: Arc<Rights>,
     /// Where the rest of the account is; none in tests without it.
     ec2: Option<Arc<Ec2>>,
     book: Arc<Mutex<Book>>,
@@ -143,7 +143,6 @@ impl Ssm {
             faults: Faults::default(),
             region: crate::DEFAULT_REGION.to_owned(),
             fates: Fates::default(),
-            rights: Arc::default(),
             ec2: None,
             book,
             changes: Arc::new(watch::Sender::new(0)),
@@ -209,14 +208,14 @@ impl Ssm {
             request["Names"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         names.extend([&request["Name"], &request["Path"]].into_iter().filter_map(Value::as_str));
         if names.is_empty() || !operation.contains("Parameter") {
-            return caller.may(&action, "*", &nothing);
+            return may(caller, &action, "*", &nothing);
         }
         let place = format!("arn:aws:ssm:{}:{}:parameter", self.region, caller.account());
         names.iter().try_for_each(|name| {
             let name = name.trim_start_matches('/');
             // A version or label is no part of the resource.
             let name = name.split(':').next().unwrap_or(name);
-            caller.may(&action, &format!("{place}/{name}"), &nothing)
+            may(caller, &action, &format!("{place}/{name}"), &nothing)
         })
     }
 

@@ -9,12 +9,13 @@ use super::command::{Bucket, Limit, Order, Recipient, Target};
 use super::document::{self, Document, Source};
 use super::list::command_json;
 use super::refusal::Refusal;
-use super::rights::{Caller, tag_of};
+use super::rights::{may, tag_of};
 use super::status::End;
 use super::{Ssm, book::Book};
 use crate::ec2::answers::request_id;
 use crate::hosts::HostState;
 use crate::log;
+use crate::rights::Caller;
 
 /// `InstanceIds`, and the values of one target.
 const MOST_IDS: usize = 50;
@@ -120,7 +121,7 @@ impl Ssm {
         let host = self.hosts.by_instance(instance_id);
         let (region, account) = (&self.region, caller.account());
         let resource = format!("arn:aws:ec2:{region}:{account}:instance/{instance_id}");
-        caller.may("ssm:SendCommand", &resource, &|key| tag_of(host.as_ref(), key))
+        may(caller, "ssm:SendCommand", &resource, &|key| tag_of(host.as_ref(), key))
     }
 
     /// The document that a command names; `None` for one that is known to be for other systems.
@@ -137,7 +138,7 @@ impl Ssm {
         // Amazon's documents belong to no account.
         let owner = if source == Source::Account { caller.account() } else { "" };
         let resource = format!("arn:aws:ssm:{}:{owner}:document/{name}", self.region);
-        caller.may("ssm:SendCommand", &resource, &|_| None)?;
+        may(caller, "ssm:SendCommand", &resource, &|_| None)?;
         match source {
             Source::Own | Source::ForWindows
                 if !["$DEFAULT", "$LATEST", "1"].contains(&version) =>

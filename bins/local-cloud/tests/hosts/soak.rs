@@ -212,6 +212,10 @@ impl<'a> Life<'a> {
 
     /// Does it, and follows what the answer promises.
     fn act(&mut self, act: Act) {
+        // Until EC2 has seen that a host turned itself off, a start of it is one of a running instance: nothing.
+        if matches!((self.history.last(), act), (Some(Act::PowerOff), Act::Start)) {
+            self.settle();
+        }
         self.history.push(act);
         let ask = |verb: &str| {
             let asked = self.cloud.aws(&["ec2", verb, "--instance-ids", &self.id]);
