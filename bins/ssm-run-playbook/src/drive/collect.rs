@@ -1,0 +1,101 @@
+//! Brings events and logs home where somebody will want to read them.
+
+use super::{Drive, Ending, HostEnd, Kind, SIDE_DELIVERY, SIDE_EXECUTION};
+use crate::error::Error;
+use crate::recap::{self, Missing, Recap};
+use crate::script;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+enum Fetch {
+    Aws(Error),
+    Missing(Missing),
+}
+
+impl Drive<'_> {
+    /// Fetches events and logs where somebody will want to read them.
+    pub(super) async fn collect(&self) -> Result<Vec<HostEnd>, Error> {
+        let mut hosts = self.settle(|_| Ending::NoResult("no answer".to_owned()));
+        for (host, planned) in hosts.iter_mut().zip(&self.plan.hosts) {
+            let Ending::Recap(recap) = &host.ending else { continue };
+            let green = recap.rc == Some(0) && recap.stats.is_some_and(|stats| stats.changed == 0);
+            if green && !self.plan.wants_log {
+                continue;
+            }
+            let command = self.ends.borrow().get(&planned.id).map(|end| end.command.clone());
+            let Some(command) = command else { continue };
+            match self.fetch(&planned.id, &command, recap).await {
+                Ok((events, log)) => {
+                    host.results = events.as_deref().map(recap::results).unwrap_or_default();
+                    (host.events, host.log) = (events, log);
+                }
+                Err(Fetch::Aws(error)) => return Err(error),
+                Err(Fetch::Missing(missing)) => {
+                    let text = format!("{missing}, although a recap came back");
+                    host.ending = Ending::NoResult(text);
+                }
+            }
+        }
+        Ok(hosts)
+    }
+
+    async fn fetch(
+        &self,
+        id: &str,
+        command: &str,
+        recap: &Recap,
+    ) -> Result<(Option<String>, Option<String>), Fetch> {
+        let (stdout, _) = self.ssm.output(command, id).await.map_err(|e| Fetch::Aws(e.into()))?;
+        let events = match &recap.events {
+            Some(expected) => Some(self.whole(id, &stdout, "events", expected).await?),
+            None => None,
+        };
+        let log = match &recap.log {
+            Some(expected) if self.plan.wants_log => {
+                Some(self.whole(id, &stdout, "log", expected).await?)
+            }
+            _ => None,
+        };
+        Ok((events, log))
+    }
+
+    /// What did not fit into the answer is read in slices.
+    async fn whole(
+        &self,
+        id: &str,
+        stdout: &str,
+        name: &'static str,
+        expected: &(usize, String),
+    ) -> Result<String, Fetch> {
+        let mut packed = recap::inline(stdout, name).to_owned();
+        while packed.len() < expected.0 {
+            let script = script::slice(&self.plan.host_folder, &self.plan.run, name, packed.len());
+            let slice = self.ask(id, &format!("{name} from {}", packed.len()), &script).await;
+            let slice = slice.map_err(Fetch::Aws)?;
+            if slice.trim().is_empty() {
+                break;
+            }
+            packed.push_str(slice.trim());
+        }
+        recap::unpack(&packed, expected, name).map_err(Fetch::Missing)
+    }
+
+    /// Runs a small script on one host and returns what it printed.
+    async fn ask(&self, id: &str, what: &str, script: &str) -> Result<String, Error> {
+        let ids = [id.to_owned()];
+        let order_limits = (SIDE_EXECUTION, SIDE_DELIVERY);
+        let command = self.send(&ids, Kind::Progress, what, script, order_limits).await?;
+        let start = Instant::now();
+        loop {
+            sleep(Duration::from_millis(250)).await;
+            let invocations = self.ssm.invocations(&command).await?;
+            if invocations.iter().any(|invocation| invocation.ended) {
+                self.calls.borrow_mut().retain(|call| call.command != command);
+                return Ok(self.ssm.output(&command, id).await?.0);
+            }
+            if start.elapsed() > SIDE_EXECUTION + SIDE_DELIVERY {
+                return Ok(String::new());
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! How a host ended, read from its recap and from what Systems Manager says of its invocation.
+
+use crate::plan::Plan;
+use crate::recap::{Missing, Recap, State, TaskResult};
+use crate::ssm::Invocation;
+use std::time::Duration;
+
+/// How one host ended.
+#[derive(Debug)]
+pub(crate) struct HostEnd {
+    pub(crate) name: String,
+    pub(crate) ending: Ending,
+    pub(crate) elapsed: Duration,
+    pub(crate) results: Vec<TaskResult>,
+    pub(crate) events: Option<String>,
+    pub(crate) log: Option<String>,
+}
+
+/// What is known of a host at the end.
+#[derive(Debug, Clone)]
+pub(crate) enum Ending {
+    /// It answered.
+    Recap(Box<Recap>),
+    /// It ran or may have run, and no whole answer came back.
+    NoResult(String),
+    /// It never ran.
+    NotDelivered(String),
+    /// No answer came before the deadline.
+    TimedOut(String),
+    /// A signal stopped this tool.
+    Stopped(String),
+}
+
+/// The agent's word for a command that was cancelled.
+pub(crate) const CANCELLED: &str = "its command was cancelled";
+
+/// A green recap counts only when Systems Manager saw the command succeed as well.
+pub(super) fn believe(recap: Recap, invocation: &Invocation) -> Ending {
+    let green = recap.state == State::Done && recap.rc == Some(0);
+    if green && invocation.details != "Success" {
+        return Ending::NoResult(format!(
+            "the recap is good, but Systems Manager says {}",
+            invocation.details
+        ));
+    }
+    Ending::Recap(Box::new(recap))
+}
+
+/// What a missing recap means: <https://docs.aws.amazon.com/systems-manager/latest/userguide/monitor-commands.html>.
+pub(super) fn without_recap(
+    missing: &Missing,
+    invocation: &Invocation,
+    elapsed: Duration,
+    plan: &Plan,
+) -> Ending {
+    let not_delivered = |text: &str| Ending::NotDelivered(text.to_owned());
+    match invocation.details.as_str() {
+        "DeliveryTimedOut" => not_delivered("its agent did not take the command in time"),
+        "Undeliverable" => not_delivered("the command could not be delivered"),
+        "Terminated" => not_delivered("Systems Manager ended the command before it was sent"),
+        "InvalidPlatform" => not_delivered("the document does not run on its platform"),
+        "AccessDenied" => not_delivered("Systems Manager was denied access to it"),
+        "Cancelled" => Ending::NoResult(CANCELLED.to_owned()),
+        // The agent takes status 137 for a timeout, also when the kernel killed the process.
+        "ExecutionTimedOut" | "TimedOut" if elapsed < plan.timeout => {
+            Ending::NoResult("the run was killed on the host; out of memory?".to_owned())
+        }
+        "ExecutionTimedOut" | "TimedOut" => {
+            Ending::TimedOut("the agent killed the run when its time was over".to_owned())
+        }
+        details => {
+            let output = invocation.output.trim();
+            let tail: String = output.chars().take(300).collect();
+            let said = if tail.is_empty() { String::new() } else { format!(": {tail}") };
+            Ending::NoResult(format!("{missing} (Systems Manager says {details}){said}"))
+        }
+    }
+}
+
+/// `12 {"e":"task",…}` as a sentence.
+pub(super) fn progress_text(output: &str) -> Option<String> {
+    let (results, event) = output.trim().split_once(' ')?;
+    let count: u64 = results.parse().ok()?;
+    let task: serde_json::Value = serde_json::from_str(event.lines().next()?).ok()?;
+    let name = task.get("name")?.as_str()?;
+    Some(format!("{count} results, at task: {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recap;
+
+    fn invocation(details: &str, output: &str) -> Invocation {
+        Invocation { id: "i-1".into(), details: details.into(), ended: true, output: output.into() }
+    }
+
+    #[test]
+    fn a_green_recap_needs_a_green_command() {
+        let recap = |rc: i32| {
+            let text = format!("ssm-run-playbook/1 {{\"state\":\"done\",\"rc\":{rc}}}");
+            recap::parse(&text).unwrap()
+        };
+        let believed =
+            |rc, details| matches!(believe(recap(rc), &invocation(details, "")), Ending::Recap(_));
+        assert!(believed(0, "Success") && believed(2, "Failed") && !believed(0, "Failed"));
+    }
+
+    #[test]
+    fn progress_is_read_and_noise_is_not() {
+        let line = "7 {\"e\":\"task\",\"name\":\"common : Install\"}\n";
+        assert_eq!(progress_text(line).as_deref(), Some("7 results, at task: common : Install"));
+        for noise in ["", "0 ", "0", "x {}", "3 {\"e\":"] {
+            assert_eq!(progress_text(noise), None, "{noise}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Asks how the open commands stand and takes note of what ended.
+
+use super::ending::{believe, progress_text, without_recap};
+use super::{Call, Drive, End, Ending, Kind, SIDE_DELIVERY, SIDE_EXECUTION};
+use crate::error::Error;
+use crate::recap::{self, Recap, State};
+use crate::script;
+use crate::ssm::{CONSISTENCY, IDS_PER_CALL, Invocation};
+
+/// Hosts that asked for the bundle, and hosts that have all parts but the last.
+#[derive(Debug, Default)]
+pub(super) struct Hungry {
+    pub(super) empty: Vec<String>,
+    pub(super) complete: Vec<String>,
+}
+impl Drive<'_> {
+    /// Asks once how every open call stands.
+    pub(super) async fn poll(&self) -> Result<Hungry, deploy_aws::Error> {
+        let mut hungry = Hungry::default();
+        let open: Vec<Call> =
+            self.calls.borrow().iter().filter(|call| !call.waiting.is_empty()).cloned().collect();
+        for call in open {
+            let invocations = self.ssm.invocations(&call.command).await?;
+            for id in &call.waiting {
+                match invocations.iter().find(|invocation| invocation.id == *id) {
+                    Some(invocation) if invocation.ended => {
+                        self.ended(&call, invocation, &mut hungry);
+                    }
+                    Some(invocation) => self.running(&call, invocation),
+                    None if call.sent.elapsed() > CONSISTENCY => {
+                        let text = "Systems Manager lists no invocation for it".to_owned();
+                        self.end(&call, id, Ending::NotDelivered(text));
+                    }
+                    None => {}
+                }
+            }
+        }
+        Ok(hungry)
+    }
+
+    fn running(&self, call: &Call, invocation: &Invocation) {
+        if invocation.details == "InProgress" {
+            self.started.borrow_mut().insert(invocation.id.clone());
+        }
+        if matches!(call.kind, Kind::Run { .. }) && !self.seen.borrow().contains_key(&invocation.id)
+        {
+            let text = match invocation.details.as_str() {
+                "InProgress" => "running",
+                "Pending" | "Delayed" => "waiting for its agent",
+                other => other,
+            };
+            self.ctx.progress().subject(self.plan.name(&invocation.id), text);
+        }
+    }
+
+    /// Takes note of an invocation that has ended.
+    fn ended(&self, call: &Call, invocation: &Invocation, hungry: &mut Hungry) {
+        let id = &invocation.id;
+        let answer = recap::parse(&invocation.output);
+        match (call.kind, answer) {
+            (Kind::Progress, _) => {
+                self.forget(call, id);
+                let over = self.ends.borrow().contains_key(id);
+                if let Some(text) = progress_text(&invocation.output) {
+                    if !over {
+                        self.ctx.progress().subject(self.plan.name(id), &text);
+                    }
+                    self.seen.borrow_mut().insert(id.clone(), text);
+                }
+            }
+            (Kind::Part, Ok(Recap { state: State::Part, .. })) => {
+                self.forget(call, id);
+                let parts_left = self
+                    .calls
+                    .borrow()
+                    .iter()
+                    .any(|call| call.kind == Kind::Part && call.waiting.contains(id));
+                if !parts_left && !self.ends.borrow().contains_key(id) {
+                    hungry.complete.push(id.clone());
+                }
+            }
+            (Kind::Run { with_bundle: false }, Ok(Recap { state: State::NeedBundle, .. })) => {
+                self.forget(call, id);
+                hungry.empty.push(id.clone());
+            }
+            (Kind::Run { .. } | Kind::Part, Ok(recap)) => {
+                self.end(call, id, believe(recap, invocation));
+            }
+            (Kind::Run { .. } | Kind::Part, Err(missing)) => {
+                let ending = without_recap(&missing, invocation, call.sent.elapsed(), self.plan);
+                self.end(call, id, ending);
+            }
+        }
+    }
+
+    fn forget(&self, call: &Call, id: &str) {
+        for known in self.calls.borrow_mut().iter_mut() {
+            if known.command == call.command {
+                known.waiting.remove(id);
+            }
+        }
+    }
+
+    fn end(&self, call: &Call, id: &str, ending: Ending) {
+        self.forget(call, id);
+        self.ctx.progress().subject(self.plan.name(id), crate::report::word(&ending));
+        let end = End { ending, command: call.command.clone(), elapsed: self.start.elapsed() };
+        self.ends.borrow_mut().entry(id.to_owned()).or_insert(end);
+    }
+
+    /// Asks hosts whose run is open what they are doing, unless they were asked and have not answered.
+    pub(super) async fn ask_progress(&self) -> Result<(), Error> {
+        let ids: Vec<String> = {
+            let calls = self.calls.borrow();
+            let asked = |id: &String| {
+                calls.iter().any(|call| call.kind == Kind::Progress && call.waiting.contains(id))
+            };
+            let running = calls.iter().filter(|call| matches!(call.kind, Kind::Run { .. }));
+            running.flat_map(|call| &call.waiting).filter(|id| !asked(id)).cloned().collect()
+        };
+        let script = script::progress(&self.plan.host_folder, &self.plan.run);
+        for some in ids.chunks(IDS_PER_CALL) {
+            let limits = (SIDE_EXECUTION, SIDE_DELIVERY);
+            match self.send(some, Kind::Progress, "progress", &script, limits).await {
+                // Progress is a courtesy: the run itself is judged by its own command.
+                Err(Error::Aws(deploy_aws::Error::Unavailable { .. })) => {}
+                other => {
+                    other?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

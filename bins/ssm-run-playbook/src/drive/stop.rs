@@ -1,0 +1,100 @@
+//! Ends what still runs on the hosts, within the seconds that a cancelled job has, and settles what is known.
+
+use super::ending::CANCELLED;
+use super::{Call, Drive, End, Ending, HostEnd, Kind, Outcome};
+use crate::ssm::IDS_PER_CALL;
+use deploy_cli::Exit;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+/// GitHub sends SIGTERM 7.5 s after SIGINT.
+const CANCEL_BUDGET: Duration = Duration::from_secs(3);
+const CANCEL_WATCH: Duration = Duration::from_secs(3);
+
+impl Drive<'_> {
+    /// A signal came: cancel, watch for a moment, say what is known.
+    pub(super) async fn stop(&self, exit: Exit) -> Outcome {
+        self.ctx.progress().step("stopping: cancelling what runs on the hosts");
+        self.cancel_all().await;
+        let ending = |seen: &str| Ending::Stopped(format!("cancelled{seen}"));
+        Outcome { hosts: self.settle(ending), stopped: Some(exit) }
+    }
+
+    /// Cancels every open command and watches them end, both for a few seconds at most.
+    pub(super) async fn cancel_all(&self) {
+        let cancelling = async {
+            let lost = self.sending.take();
+            if let Some(comment) = lost
+                && let Ok(Some(command)) = self.ssm.find(&comment).await
+            {
+                let waiting = self.plan.hosts.iter().map(|host| host.id.clone()).collect();
+                let kind = Kind::Run { with_bundle: true };
+                let call = Call { command, kind, waiting, sent: Instant::now() };
+                self.calls.borrow_mut().push(call);
+            }
+            let open: Vec<Call> = self.calls.borrow().clone();
+            for call in open.iter().filter(|call| !call.waiting.is_empty()) {
+                let ids: Vec<String> = call.waiting.iter().cloned().collect();
+                for some in ids.chunks(IDS_PER_CALL) {
+                    if let Err(error) = self.ssm.cancel(&call.command, some).await {
+                        let text = format!("cannot cancel command {}: {error}", call.command);
+                        self.ctx.progress().warn(&text);
+                    }
+                }
+            }
+        };
+        if timeout(CANCEL_BUDGET, cancelling).await.is_err() {
+            self.ctx.progress().warn("not every command could be cancelled in time");
+        }
+        let watching = async {
+            // What had run is said as well as it is known.
+            if self.ask_progress().await.is_err() {
+                return;
+            }
+            loop {
+                let open = self.calls.borrow().iter().any(|call| !call.waiting.is_empty());
+                if !open || self.poll().await.is_err() {
+                    return;
+                }
+                sleep(Duration::from_millis(250)).await;
+            }
+        };
+        if timeout(CANCEL_WATCH, watching).await.is_err() {
+            for call in self.calls.borrow().iter() {
+                let runs = matches!(call.kind, Kind::Run { .. });
+                for id in call.waiting.iter().filter(|_| runs) {
+                    let name = self.plan.name(id);
+                    let command = &call.command;
+                    let text = format!("{name} has not confirmed the end of command {command}");
+                    self.ctx.progress().warn(&text);
+                }
+            }
+        }
+    }
+
+    /// Every host in the inventory's order; `open` names the ending of those without one.
+    pub(super) fn settle(&self, open: impl Fn(&str) -> Ending) -> Vec<HostEnd> {
+        let (ends, seen) = (self.ends.borrow(), self.seen.borrow());
+        self.plan
+            .hosts
+            .iter()
+            .map(|host| {
+                let known = seen.get(&host.id).map(|text| format!("; {text}")).unwrap_or_default();
+                let end = ends.get(&host.id);
+                let cancelled = |end: &End| match &end.ending {
+                    // The agent's word for what we asked for says less than we know.
+                    Ending::NoResult(text) if text == CANCELLED => open(&known),
+                    ending => ending.clone(),
+                };
+                HostEnd {
+                    name: host.name.clone(),
+                    ending: end.map_or_else(|| open(&known), cancelled),
+                    elapsed: end.map_or_else(|| self.start.elapsed(), |end| end.elapsed),
+                    results: Vec::new(),
+                    events: None,
+                    log: None,
+                }
+            })
+            .collect()
+    }
+}
