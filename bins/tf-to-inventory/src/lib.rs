@@ -32,7 +32,7 @@ use deploy_cli::{Context, Done, Exit, Format};
 use deploy_inventory::{Host, Inventory};
 use deploy_report::{Subject, SubjectOutcome};
 use part::Part;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use source::Source;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -236,6 +236,10 @@ fn finish(
         .finish(ending.exit.name(), ending.title);
     let mut done = Done::new(ending.exit, report);
     done.stdout = ending.stdout;
+    if args.list || args.host.is_some() {
+        // Ansible asks, perhaps where TF_TO_INVENTORY_FORMAT says json: it gets what it asked for.
+        done.document.clone_from(&done.stdout);
+    }
     done.outputs.push(("hosts".to_owned(), hosts.to_string()));
     if let Some(path) = &args.output {
         done.outputs.push(("inventory".to_owned(), path.display().to_string()));
@@ -318,12 +322,28 @@ fn difference(old: Option<&str>, new: &Inventory) -> String {
     .into_iter()
     .filter(|(_, names)| !names.is_empty())
     .map(|(word, names)| format!("{word}: {names}"))
+    .chain(variables("all hosts", Some(old.all_vars()), Some(new.all_vars())))
+    .chain(new.groups().into_iter().filter_map(|group| {
+        variables(&format!("`{group}`"), old.group_vars(group), new.group_vars(group))
+    }))
     .collect();
-    if parts.is_empty() {
-        "variables of groups or the layout differ".to_owned()
-    } else {
-        parts.join("; ")
-    }
+    if parts.is_empty() { "groups or the layout differ".to_owned() } else { parts.join("; ") }
+}
+
+/// Which variables of a group differ, by name: a value could be secret to somebody.
+fn variables(
+    whose: &str,
+    old: Option<&Map<String, Value>>,
+    new: Option<&Map<String, Value>>,
+) -> Option<String> {
+    let value = |vars: Option<&Map<String, Value>>, name: &str| vars?.get(name).cloned();
+    let names: BTreeSet<&String> = old.into_iter().chain(new).flat_map(Map::keys).collect();
+    let changed: Vec<&str> = names
+        .into_iter()
+        .filter(|name| value(old, name) != value(new, name))
+        .map(String::as_str)
+        .collect();
+    (!changed.is_empty()).then(|| format!("variables of {whose}: {}", changed.join(", ")))
 }
 
 fn count(number: usize, word: &str) -> String {

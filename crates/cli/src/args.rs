@@ -1,7 +1,9 @@
 //! The flags every tool has, and the parsing that all tools share.
 
 use crate::manual;
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -55,14 +57,50 @@ pub struct CommonArgs {
 pub fn parse<A: CommandFactory + FromArgMatches>() -> A {
     let command = manual::with_flags(with_env_mirrors(A::command()));
     manual::print_if_asked(&command);
-    let matches = command.get_matches();
+    let typed: Vec<OsString> = std::env::args_os().collect();
+    let matches = command
+        .clone()
+        .try_get_matches_from(&typed)
+        .unwrap_or_else(|error| naming_the_environment(error, &command, &typed).exit());
     A::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut A::command()).exit())
 }
 
 /// Gives every long flag that names no variable of its own its mirror in the environment.
 fn with_env_mirrors(command: clap::Command) -> clap::Command {
     let prefix = command.get_name().to_owned();
-    mirror(command, &prefix)
+    let variables = prefix.replace('-', "_").to_uppercase();
+    let said = format!(
+        "Every long flag is also read from the environment, e.g. --report from {variables}_REPORT."
+    );
+    mirror(command, &prefix).after_help(said)
+}
+
+/// Says that a value which clap does not take comes from the environment, when its flag was not typed.
+fn naming_the_environment(
+    mut error: clap::Error,
+    command: &clap::Command,
+    typed: &[OsString],
+) -> clap::Error {
+    let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    let flag = shown.split([' ', '=']).next().unwrap_or_default().to_owned();
+    let was_typed = |text: &OsString| {
+        let text = text.to_string_lossy();
+        text == flag || text.starts_with(&format!("{flag}="))
+    };
+    let names = |arg: &&clap::Arg| arg.get_long().is_some_and(|long| flag == format!("--{long}"));
+    let arguments = || {
+        command
+            .get_arguments()
+            .chain(command.get_subcommands().flat_map(clap::Command::get_arguments))
+    };
+    let variable = arguments().find(names).and_then(clap::Arg::get_env);
+    if let Some(variable) = variable.filter(|_| !typed.iter().any(was_typed)) {
+        let tip = format!("the value comes from {} in the environment", variable.to_string_lossy());
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
 }
 
 fn mirror(command: clap::Command, prefix: &str) -> clap::Command {

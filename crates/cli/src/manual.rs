@@ -1,5 +1,6 @@
 //! What shells and packagers want to know of a tool, made from its flags: completion scripts and a man page.
 
+use crate::Exit;
 use clap::{Arg, ArgAction, Command, value_parser};
 use clap_complete::Shell;
 use std::io::Write as _;
@@ -61,5 +62,10 @@ fn man_page(command: Command) -> Vec<u8> {
     let mut page = Vec::new();
     let rendered = clap_mangen::Man::new(command).render(&mut page);
     debug_assert!(rendered.is_ok(), "a Vec takes all that is written");
+    page.extend_from_slice(b".SH \"EXIT STATUS\"\n");
+    for exit in Exit::ALL {
+        let meaning = exit.meaning().replace('-', "\\-");
+        page.extend_from_slice(format!(".TP\n{}\n{meaning}\n", exit.code()).as_bytes());
+    }
     page
 }

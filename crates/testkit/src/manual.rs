@@ -61,6 +61,7 @@ pub fn manual_can_be_read(program: impl AsRef<Path>) {
     let page = Tool::new(program).args(["--man-page"]).run();
     assert_eq!((page.code, page.stderr.as_str()), (0, ""), "{page:?}");
     assert!(page.stdout.contains(&format!(".TH {name}")), "{}", page.stdout);
+    assert!(page.stdout.contains("EXIT STATUS\"\n.TP\n0\n"), "{}", page.stdout);
     let wrong = Tool::new(program).args(["--completions", "dos"]).run();
     assert_eq!(wrong.code, 2, "{wrong:?}");
 }

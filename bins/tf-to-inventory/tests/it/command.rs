@@ -106,6 +106,25 @@ fn the_script_protocol_answers_quietly() {
     };
     assert_eq!(run(&["--list"])["_meta"]["hostvars"]["sip-2"], run(&["--host", "sip-2"]));
     assert_eq!(run(&["--host", "nobody"]), json!({}));
+    let listed = run(&["--list"]);
+    let in_json = tool()
+        .env("TF_TO_INVENTORY_SOURCE", fixture("outputs.json"))
+        .env("TF_TO_INVENTORY_FORMAT", "json")
+        .args(["--list"])
+        .run();
+    assert_eq!(serde_json::from_str::<Value>(&in_json.stdout).unwrap(), listed);
+}
+
+#[test]
+fn a_wrong_value_of_the_environment_is_told_from_a_typed_one() {
+    let wrong = |args: &[&str]| {
+        let outcome = tool().env("TF_TO_INVENTORY_ON_CONFLICT", "guess").args(args).run();
+        assert_eq!(outcome.code, 2, "{}", outcome.stderr);
+        outcome.stderr.contains("TF_TO_INVENTORY_ON_CONFLICT in the environment")
+    };
+    assert!(wrong(&["-"]));
+    assert!(!wrong(&["-", "--on-conflict", "guesses"]));
+    assert!(!wrong(&["-", "--on-conflict=guesses"]));
 }
 
 #[test]
@@ -133,6 +152,9 @@ fn check_compares_and_writes_nothing() {
         "{}",
         changed.stdout
     );
+    let variable = check(outputs(|value| value["vars"]["release"] = json!("secret-2")));
+    assert!(variable.stdout.contains("variables of all hosts: release"), "{}", variable.stdout);
+    assert!(!variable.stdout.contains("secret-2"), "{}", variable.stdout);
     assert_eq!(tool().args(["-", "--check"]).run().code, 2, "--check needs --output");
 }
 
