@@ -266,12 +266,76 @@ impl ShownResource {
 /// What is kept of a resource's attributes. Any type has to pass, since resources of all types are read with it.
 #[derive(Debug, Default)]
 struct Attributes {
-    texts: BTreeMap<&'static str, String>,
+    /// In the order of [`TEXTS`].
+    texts: [Option<String>; TEXTS.len()],
     tags: BTreeMap<String, String>,
 }
 
 const TEXTS: [&str; 6] =
     ["id", "instance_state", "availability_zone", "private_ip", "public_ip", "name"];
+
+/// Where the zone is among them.
+const ZONE: usize = 2;
+
+/// A text, texts by name, or what is of no interest where one of them is looked for.
+enum Texts {
+    One(String),
+    Named(BTreeMap<String, String>),
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Texts;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("any value")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Texts, E> {
+                Ok(Texts::One(text.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Texts, A::Error> {
+                let mut named = BTreeMap::new();
+                while let Some((name, value)) = map.next_entry()? {
+                    if let Texts::One(text) = value {
+                        named.insert(name, text);
+                    }
+                }
+                Ok(Texts::Named(named))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Texts, A::Error> {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Texts::Other)
+            }
+
+            fn visit_unit<E>(self) -> Result<Texts, E> {
+                Ok(Texts::Other)
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Texts, E> {
+                Ok(Texts::Other)
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Texts, E> {
+                Ok(Texts::Other)
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Texts, E> {
+                Ok(Texts::Other)
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Texts, E> {
+                Ok(Texts::Other)
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
+}
 
 impl Attributes {
     /// Drops what the document marks as sensitive: an attribute, or one tag.
@@ -283,23 +347,18 @@ impl Attributes {
             }
             ("tags" | "tags_all", None) => self.tags.clear(),
             (name, _) => {
-                self.texts.remove(name);
+                if let Some(at) = TEXTS.iter().position(|text| *text == name) {
+                    self.texts[at] = None;
+                }
             }
         }
     }
 
-    fn into_resource(mut self, kind: &str, base: Resource) -> Resource {
-        let mut text = |name| self.texts.remove(name).filter(|text: &String| !text.is_empty());
-        Resource {
-            scaling_group: (kind == SCALING_GROUP).then(|| text("name").unwrap_or_default()),
-            id: text("id"),
-            state: text("instance_state"),
-            zone: text("availability_zone"),
-            private_ip: text("private_ip"),
-            public_ip: text("public_ip"),
-            tags: self.tags,
-            ..base
-        }
+    fn into_resource(self, kind: &str, base: Resource) -> Resource {
+        let texts = self.texts.map(|text| text.filter(|text| !text.is_empty()));
+        let [id, state, zone, private_ip, public_ip, name] = texts;
+        let scaling_group = (kind == SCALING_GROUP).then(|| name.unwrap_or_default());
+        Resource { scaling_group, id, state, zone, private_ip, public_ip, tags: self.tags, ..base }
     }
 }
 
@@ -321,23 +380,21 @@ impl<'de> Deserialize<'de> for Attributes {
                 let mut found = Attributes::default();
                 while let Some(key) = map.next_key::<Key>()? {
                     match key {
-                        Key::Text(name) => {
-                            if let Value::String(text) = map.next_value()? {
-                                found.texts.insert(name, text);
+                        Key::Text(at) => {
+                            if let Texts::One(text) = map.next_value()? {
+                                found.texts[at] = Some(text);
                             }
                         }
-                        Key::Tags => {
-                            if let Value::Object(tags) = map.next_value()? {
-                                let texts = tags.into_iter().filter_map(|(key, value)| {
-                                    Some((key, value.as_str()?.to_owned()))
-                                });
-                                found.tags.extend(texts);
-                            }
-                        }
+                        Key::Tags => match map.next_value()? {
+                            // `tags` and `tags_all` are mostly the same.
+                            Texts::Named(tags) if found.tags.is_empty() => found.tags = tags,
+                            Texts::Named(tags) => found.tags.extend(tags),
+                            _ => {}
+                        },
                         Key::TagBlocks => found.tags.extend(listed_tags(&map.next_value()?)),
                         Key::Zones => {
                             if let Some(zone) = map.next_value::<Value>()?[0].as_str() {
-                                found.texts.insert("availability_zone", zone.to_owned());
+                                found.texts[ZONE] = Some(zone.to_owned());
                             }
                         }
                         Key::Other => drop(map.next_value::<IgnoredAny>()?),
@@ -352,7 +409,8 @@ impl<'de> Deserialize<'de> for Attributes {
 
 /// Which attribute it is. An instance has some eighty, most of no interest here: their names are not copied.
 enum Key {
-    Text(&'static str),
+    /// By its place in [`TEXTS`].
+    Text(usize),
     Tags,
     TagBlocks,
     Zones,
@@ -370,8 +428,8 @@ impl<'de> Deserialize<'de> for Key {
             }
 
             fn visit_str<E>(self, name: &str) -> Result<Key, E> {
-                Ok(match (TEXTS.iter().find(|text| **text == name), name) {
-                    (Some(text), _) => Key::Text(text),
+                Ok(match (TEXTS.iter().position(|text| *text == name), name) {
+                    (Some(at), _) => Key::Text(at),
                     (None, "tags" | "tags_all") => Key::Tags,
                     (None, "tag") => Key::TagBlocks,
                     (None, "availability_zones") => Key::Zones,
