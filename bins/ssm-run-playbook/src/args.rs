@@ -27,9 +27,18 @@ pub struct Args {
     #[arg(long, value_name = "DIR", default_value = "ansible")]
     pub ansible_dir: PathBuf,
 
-    /// An extra variable `K=V`, a JSON object, or `@FILE` in YAML or JSON. Repeatable; never part of a command line.
+    /// An extra variable `K=V`, a JSON object, or `@FILE` in YAML or JSON. Repeatable; never part of a command line. A
+    /// value `secretsmanager:NAME-OR-ARN[#json-key]` or `ssm:/NAME` is resolved on the host.
     #[arg(long, short = 'e', value_name = "K=V|@FILE")]
     pub extra_vars: Vec<String>,
+
+    /// Reference of the Ansible Vault password, `secretsmanager:NAME` or `ssm:/NAME`, resolved on the host.
+    #[arg(long, value_name = "REF")]
+    pub vault_password: Option<String>,
+
+    /// Reference of the password of one vault ID. Repeatable.
+    #[arg(long, value_name = "LABEL@REF")]
+    pub vault_id: Vec<String>,
 
     /// Only tasks with one of these tags, comma-separated.
     #[arg(long, short, value_name = "TAGS")]
@@ -50,6 +59,14 @@ pub struct Args {
     /// Give up after this long, e.g. `90s` or `30m`, counted for everything. Ansible may end its running task.
     #[arg(long, value_name = "DURATION", value_parser = deploy_cli::parse_duration, default_value = "30m")]
     pub timeout: Duration,
+
+    /// How long to wait for another run on the same host to end; 0 refuses at once.
+    #[arg(long, value_name = "DURATION", value_parser = deploy_cli::parse_duration, default_value = "20s")]
+    pub lock_wait: Duration,
+
+    /// Let `ansible.builtin.reboot` reboot the host, at most 3 times; the playbook then runs again from its start.
+    #[arg(long)]
+    pub allow_reboot: bool,
 
     /// Write Ansible's own log and the events of every host into this folder.
     #[arg(long, value_name = "DIR")]

@@ -94,6 +94,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A vault password that is no reference.
+    #[error("bad `{flag}`: {reason}")]
+    VaultPassword {
+        /// Which flag.
+        flag: &'static str,
+        /// Why, without the value.
+        reason: String,
+    },
     /// A symbolic link that would point nowhere on the host.
     #[error("the symbolic link `{}` points to `{}`, outside of the Ansible folder", link.display(), target.display())]
     Link {
@@ -172,6 +180,10 @@ impl Failure for Error {
                 "looked for it as typed, in `{}` and in its `playbooks/`",
                 folder.display()
             )),
+            Self::VaultPassword { .. } => Some(
+                "give a reference, which is resolved on the host: `secretsmanager:NAME` or `ssm:/NAME`"
+                    .to_owned(),
+            ),
             Self::Outside { .. } => {
                 Some("only the Ansible folder travels; pass `--ansible-dir`".to_owned())
             }

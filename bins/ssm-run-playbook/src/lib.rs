@@ -10,6 +10,7 @@ mod error;
 mod plan;
 mod playbook;
 mod recap;
+mod reference;
 mod report;
 mod request;
 mod script;

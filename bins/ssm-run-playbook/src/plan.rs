@@ -3,7 +3,7 @@
 use crate::args::Args;
 use crate::bundle::{self, Bundle, Item};
 use crate::error::Error;
-use crate::request::{self, LOCK_WAIT_S, Request, Target};
+use crate::request::{self, ExtraVars, Request, Target};
 use crate::{playbook, script};
 use deploy_actions::{Annotation, Level};
 use deploy_cli::Context;
@@ -48,7 +48,10 @@ pub(crate) struct Plan {
     pub(crate) prints_log: bool,
     inventory_path: String,
     flags: Vec<String>,
-    extra_vars: Vec<String>,
+    extra_vars: ExtraVars,
+    vault_passwords: Vec<(String, String)>,
+    lock_wait: Duration,
+    allow_reboot: bool,
 }
 
 impl Plan {
@@ -65,6 +68,8 @@ impl Plan {
         }
         let playbook = playbook::locate(&args.playbook, &args.ansible_dir)?;
         let extra_vars = request::extra_vars(&args.extra_vars)?;
+        let vault_passwords =
+            request::vault_passwords(args.vault_password.as_deref(), &args.vault_id)?;
         let shown_folder = shown(&args.ansible_dir, ctx);
         let mut items = bundle::collect(&args.ansible_dir, environment.as_deref())?;
         if !items.contains_key(&playbook) {
@@ -111,6 +116,9 @@ impl Plan {
             inventory_path,
             flags: args.flags(),
             extra_vars,
+            vault_passwords,
+            lock_wait: args.lock_wait,
+            allow_reboot: args.allow_reboot,
         };
         // Whether the extra vars fit is known before the first call.
         let ids: Vec<String> = plan.hosts.iter().map(|host| host.id.clone()).collect();
@@ -140,12 +148,15 @@ impl Plan {
             run: &self.run,
             hosts,
             bundle: format!("{}/bundles/{}", self.host_folder, self.bundle.sha256),
-            lock_wait_s: LOCK_WAIT_S.min(left.as_secs()),
+            lock_wait_s: self.lock_wait.min(left).as_secs(),
             timeout_s: left.as_secs().max(1),
             inventory: &self.inventory_path,
             playbook: &self.playbook,
             flags: &self.flags,
-            extra_vars: &self.extra_vars,
+            extra_vars: &self.extra_vars.texts,
+            references: &self.extra_vars.references,
+            vault_passwords: &self.vault_passwords,
+            allow_reboot: self.allow_reboot,
         };
         let last = self.parts.last().filter(|_| with_bundle);
         let last = last.map(|part| (self.parts.len(), part.as_str()));

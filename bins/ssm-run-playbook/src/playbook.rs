@@ -57,7 +57,7 @@ pub(crate) fn check_text(text: &str, shown: PathBuf) -> Result<(), Error> {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Finding {
+pub(crate) struct Finding {
     line: u32,
     column: u32,
     message: String,
@@ -86,7 +86,7 @@ impl Finding {
     }
 }
 
-fn parse(text: &str) -> Result<Vec<(Event<'_>, Span)>, Finding> {
+pub(crate) fn parse(text: &str) -> Result<Vec<(Event<'_>, Span)>, Finding> {
     let mut events = Vec::new();
     for next in Parser::new_from_str(text) {
         match next {

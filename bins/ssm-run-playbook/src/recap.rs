@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use flate2::read::GzDecoder;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::io::Read as _;
 
@@ -39,6 +40,12 @@ pub(crate) struct Recap {
     /// Names and milliseconds of the slowest tasks.
     #[serde(default)]
     pub(crate) slowest: Vec<(String, u64)>,
+    /// How often the host was rebooted by the playbook.
+    #[serde(default)]
+    pub(crate) reboots: u32,
+    /// Whether `set_stats` gave values, which are in the events.
+    #[serde(default)]
+    pub(crate) custom: bool,
     /// What went wrong outside of a task.
     #[serde(default)]
     pub(crate) error: Option<String>,
@@ -70,6 +77,12 @@ pub(crate) enum State {
     NoAnsible,
     /// This run was started before.
     Duplicate,
+    /// The instance role may not read a reference.
+    ReferenceDenied,
+    /// A reference names nothing.
+    ReferenceMissing,
+    /// No answer about a reference.
+    ReferenceFailed,
     /// Something on the host does not work.
     Broken,
 }
@@ -109,10 +122,20 @@ pub(crate) struct TaskResult {
     pub(crate) file: Option<String>,
     #[serde(default)]
     pub(crate) line: Option<u32>,
+    /// Milliseconds from the start of the run on the host to the start of the task.
+    #[serde(default)]
+    pub(crate) at: u64,
+    /// How long it took.
     #[serde(default)]
     pub(crate) ms: u64,
     #[serde(default)]
     pub(crate) message: String,
+    /// What changed, with `--diff`.
+    #[serde(default)]
+    pub(crate) diff: Option<String>,
+    /// Characters that the diff lacks at its end.
+    #[serde(default)]
+    pub(crate) diff_cut: u64,
 }
 
 /// Why an answer cannot be believed.
@@ -172,6 +195,19 @@ pub(crate) fn results(events: &str) -> Vec<TaskResult> {
         .filter(|line| line.starts_with(r#"{"e":"result""#))
         .filter_map(|line| serde_json::from_str(line).ok())
         .collect()
+}
+
+/// What `set_stats` gave: of the run and of this host, the latter first.
+pub(crate) fn custom_stats(events: &str, host: &str) -> serde_json::Map<String, Value> {
+    let mut found = serde_json::Map::new();
+    let stats = events.lines().filter(|line| line.starts_with(r#"{"e":"stats""#));
+    for event in stats.filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        for owner in ["_run", host] {
+            let values = event["custom"][owner].as_object();
+            found.extend(values.into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())));
+        }
+    }
+    found
 }
 
 /// Where Ansible says that an error is: `Origin: FILE:LINE:COLUMN` since 2.19, before that

@@ -3,7 +3,7 @@
 use crate::drive::{Ending, HostEnd, Outcome};
 use crate::error::Error;
 use crate::plan::Plan;
-use crate::recap::{self, FailedTask, Recap, State, Stats};
+use crate::recap::{self, FailedTask, Recap, State, Stats, TaskResult};
 use deploy_actions::{Annotation, Level};
 use deploy_cli::{Context, Done, Exit, human};
 use deploy_report::{Subject, SubjectOutcome};
@@ -25,6 +25,9 @@ pub(crate) fn word(ending: &Ending) -> &str {
             (State::Cancelled, _) => "cancelled",
             (State::Locked, _) => "locked by another run",
             (State::NoAnsible, _) => "Ansible is not installed",
+            (State::ReferenceDenied | State::ReferenceMissing | State::ReferenceFailed, _) => {
+                "a secret cannot be read"
+            }
             (State::Duplicate | State::Broken | State::NeedBundle | State::Part, _) => "cannot run",
         },
         Ending::NoResult(text) if text == crate::drive::CANCELLED => "cancelled",
@@ -96,11 +99,11 @@ fn judge_recap(recap: &Recap) -> (SubjectOutcome, Exit, String) {
     let at = recap.last.as_deref().unwrap_or("the first task");
     match (recap.state, recap.rc, recap.stats) {
         (State::Done, Some(0), Some(stats)) => {
-            (SubjectOutcome::Success, Exit::Success, figures(stats))
+            (SubjectOutcome::Success, Exit::Success, figures(stats) + &reboots(recap))
         }
         (State::Done, _, Some(stats)) => {
             let what = recap.failure.as_ref().map(|failure| format!(", at {}", failure.task));
-            let detail = format!("{}{}", figures(stats), what.unwrap_or_default());
+            let detail = figures(stats) + &reboots(recap) + &what.unwrap_or_default();
             (SubjectOutcome::Failed, Exit::Verdict, detail)
         }
         (State::Done, Some(0), None) => {
@@ -133,6 +136,17 @@ fn judge_recap(recap: &Recap) -> (SubjectOutcome, Exit, String) {
                 format!("{}; install ansible-core on the host, e.g. in its user data", error());
             (SubjectOutcome::Failed, Exit::Verdict, text)
         }
+        (State::ReferenceDenied, ..) => {
+            let text = format!("the instance role may not read {}", error());
+            (SubjectOutcome::Failed, Exit::Denied, text)
+        }
+        (State::ReferenceMissing, ..) => {
+            (SubjectOutcome::Failed, Exit::Usage, format!("no such secret: {}", error()))
+        }
+        (State::ReferenceFailed, ..) => {
+            let text = format!("a secret cannot be read: {}", error());
+            (SubjectOutcome::Unknown, Exit::Unavailable, text)
+        }
         (State::Duplicate | State::Broken | State::NeedBundle | State::Part, ..) => {
             (SubjectOutcome::Unknown, Exit::Unavailable, format!("cannot run: {}", error()))
         }
@@ -144,6 +158,14 @@ fn figures(stats: Stats) -> String {
         "ok={} changed={} failed={} skipped={} unreachable={}",
         stats.ok, stats.changed, stats.failed, stats.skipped, stats.unreachable
     )
+}
+
+fn reboots(recap: &Recap) -> String {
+    match recap.reboots {
+        0 => String::new(),
+        1 => ", rebooted once".to_owned(),
+        times => format!(", rebooted {times} times"),
+    }
 }
 
 fn tasks(end: &HostEnd, statuses: &[&str]) -> Vec<FailedTask> {
@@ -165,7 +187,7 @@ fn exit_of(hosts: &[Judged<'_>], outcome: &Outcome) -> Exit {
     if let Some(exit) = outcome.stopped {
         return exit;
     }
-    let worst = [Exit::Verdict, Exit::Usage, Exit::Timeout, Exit::Unavailable]
+    let worst = [Exit::Verdict, Exit::Usage, Exit::Denied, Exit::Timeout, Exit::Unavailable]
         .into_iter()
         .find(|exit| hosts.iter().any(|host| host.exit == *exit));
     let idle = hosts.iter().all(|host| host.stats == Stats::default());
@@ -226,11 +248,30 @@ fn subject(host: &Judged<'_>) -> Subject {
         .iter()
         .map(|task| json!({"task": task.task, "file": task.file, "line": task.line}))
         .collect();
-    let data = json!({
+    let mut data = json!({
         "ok": ok, "changed": changed, "failed": failed, "skipped": skipped,
         "unreachable": unreachable, "rescued": rescued, "ignored": ignored,
         "failed_tasks": host.failed, "changed_tasks": changed_tasks, "slowest": slowest,
     });
+    let events = host.end.events.as_deref().unwrap_or_default();
+    let custom = recap::custom_stats(events, &host.end.name);
+    if !custom.is_empty() {
+        data["custom_stats"] = Value::Object(custom);
+    }
+    let diffs: Vec<Value> = diffs(host)
+        .map(|(result, diff)| {
+            json!({"task": result.task, "file": result.file, "line": result.line, "diff": diff,
+                "left_out_chars": result.diff_cut})
+        })
+        .collect();
+    if !diffs.is_empty() {
+        data["diffs"] = Value::Array(diffs);
+    }
+    if let Ending::Recap(recap) = &host.end.ending
+        && recap.reboots > 0
+    {
+        data["reboots"] = recap.reboots.into();
+    }
     let elapsed = match &host.end.ending {
         Ending::Recap(recap) if recap.ms > 0 => Duration::from_millis(recap.ms),
         _ => host.end.elapsed,
@@ -238,6 +279,10 @@ fn subject(host: &Judged<'_>) -> Subject {
     Subject::new("host", &host.end.name, host.outcome, host.detail.clone())
         .elapsed(elapsed)
         .data(data)
+}
+
+fn diffs<'a>(host: &'a Judged<'_>) -> impl Iterator<Item = (&'a TaskResult, &'a str)> {
+    host.end.results.iter().filter_map(|result| Some((result, result.diff.as_deref()?)))
 }
 
 fn place(task: &FailedTask) -> String {
@@ -293,6 +338,21 @@ fn text(title: &str, hosts: &[Judged<'_>]) -> String {
         }
         if host.changed.len() > LISTED {
             let _ = writeln!(out, "  and {} more", host.changed.len() - LISTED);
+        }
+    }
+    for host in hosts.iter().filter(|host| host.outcome == SubjectOutcome::Success) {
+        if let Ending::Recap(recap) = &host.end.ending
+            && recap.reboots > 0
+        {
+            let _ = writeln!(out, "{}{}", printable(&host.end.name), reboots(recap));
+        }
+    }
+    for host in hosts {
+        let events = host.end.events.as_deref().unwrap_or_default();
+        for (name, value) in recap::custom_stats(events, &host.end.name) {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let (host, name) = (printable(&host.end.name), printable(&name));
+            let _ = writeln!(out, "{host}: {name} = {}", printable(&value));
         }
     }
     let slow = slowest(hosts);

@@ -3,14 +3,13 @@
 use crate::bundle::{Item, Items};
 use crate::error::Error;
 use crate::playbook;
+use crate::reference;
 use deploy_inventory::{Host, Inventory};
 use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Another run on the same host may take this long to end after it was cancelled (10 s for its task, 3 s to be killed).
-pub(crate) const LOCK_WAIT_S: u64 = 20;
 const INTERPRETER: &str = "ansible_python_interpreter";
 
 /// Read by `run.py` on the host. Holds the extra vars, therefore never printed.
@@ -25,7 +24,13 @@ pub(crate) struct Request<'a> {
     pub(crate) inventory: &'a str,
     pub(crate) playbook: &'a str,
     pub(crate) flags: &'a [String],
+    /// With marks where values belong.
     pub(crate) extra_vars: &'a [String],
+    pub(crate) references: &'a [(String, String)],
+    /// Vault IDs and the references of their passwords.
+    pub(crate) vault_passwords: &'a [(String, String)],
+    /// Whether the playbook may reboot the host.
+    pub(crate) allow_reboot: bool,
 }
 
 /// One host of a command.
@@ -36,9 +41,53 @@ pub(crate) struct Target<'a> {
     pub(crate) has_interpreter: bool,
 }
 
-/// Turns every `--extra-vars` into the text of a file, in their order (later ones win, as with Ansible).
-pub(crate) fn extra_vars(arguments: &[String]) -> Result<Vec<String>, Error> {
-    arguments.iter().map(|argument| one_extra_var(argument)).collect()
+/// What `--extra-vars` gave.
+#[derive(Debug, Default)]
+pub(crate) struct ExtraVars {
+    /// The text of a file each, in their order (later ones win, as with Ansible).
+    pub(crate) texts: Vec<String>,
+    /// Marks in the texts, and the references that they stand for.
+    pub(crate) references: Vec<(String, String)>,
+}
+
+/// Turns every `--extra-vars` into the text of a file, with marks in the place of references to secrets.
+pub(crate) fn extra_vars(arguments: &[String]) -> Result<ExtraVars, Error> {
+    let mut found = ExtraVars::default();
+    for argument in arguments {
+        let text = one_extra_var(argument)?;
+        // What is encrypted as a whole is YAML only on the host.
+        let text = if text.starts_with("$ANSIBLE_VAULT") {
+            text
+        } else {
+            reference::mark(&text, &mut found.references)
+                .map_err(|(shown, reason)| Error::ExtraVars { argument: shown, reason })?
+        };
+        found.texts.push(text);
+    }
+    Ok(found)
+}
+
+/// Reads `--vault-password REF` and `--vault-id LABEL@REF`.
+pub(crate) fn vault_passwords(
+    password: Option<&str>,
+    ids: &[String],
+) -> Result<Vec<(String, String)>, Error> {
+    let unlabelled = password.map(|text| ("--vault-password", "default", text));
+    let labelled = ids.iter().map(|id| {
+        let (label, text) = id.split_once('@').unwrap_or(("", id));
+        ("--vault-id", label, text)
+    });
+    let mut found = Vec::new();
+    for (flag, label, text) in unlabelled.into_iter().chain(labelled) {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if label.is_empty() || !label.chars().all(plain) {
+            return Err(Error::VaultPassword { flag, reason: "expected `LABEL@REF`".to_owned() });
+        }
+        // The text is not shown: somebody may have given the password itself.
+        reference::check(text).map_err(|reason| Error::VaultPassword { flag, reason })?;
+        found.push((label.to_owned(), text.to_owned()));
+    }
+    Ok(found)
 }
 
 fn one_extra_var(argument: &str) -> Result<String, Error> {

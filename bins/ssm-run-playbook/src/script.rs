@@ -7,8 +7,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 /// What travels in every bundle besides the Ansible folder.
-pub(crate) const HOST_FILES: [(&str, &str); 2] = [
+pub(crate) const HOST_FILES: [(&str, &str); 4] = [
     (".ssm-run-playbook/run.py", include_str!("host/run.py")),
+    (".ssm-run-playbook/answer.py", include_str!("host/answer.py")),
+    (".ssm-run-playbook/references.py", include_str!("host/references.py")),
     (".ssm-run-playbook/callback_plugins/ssm_run_playbook.py", include_str!("host/callback.py")),
 ];
 
@@ -92,7 +94,11 @@ mv "$incoming/bundle" "$bundle/bundle.tar.gz" && rm -rf "$incoming" || answer br
         r#"[ -f "$bundle/bundle.tar.gz" ] && right "$bundle/bundle.tar.gz" || answer need-bundle '' 0
 touch "$bundle"
 folder="$base/runs/$run"
-mkdir "$folder" || answer duplicate "$folder exists" 1
+if [ -f "$folder/resume" ]; then
+  mv "$folder/resume" "$folder/resumed" && rm -rf "$folder/work" || answer broken "cannot write to $folder" 1
+else
+  mkdir "$folder" || answer duplicate "$folder exists" 1
+fi
 mkdir "$folder/work" && tar -xzf "$bundle/bundle.tar.gz" -C "$folder/work" || answer broken "cannot unpack into $folder" 1
 printf %s '{encoded}' | base64 -d > "$folder/request.json" || answer broken "cannot write to $folder" 1
 exec python3 "$folder/work/.ssm-run-playbook/run.py" "$base" "$folder"
@@ -107,7 +113,7 @@ pub(crate) fn progress(base: &str, run: &str) -> String {
         r#"events={}/runs/{}/events.jsonl
 [ -f "$events" ] || exit 0
 printf '%s ' "$(grep -c '^{{"e":"result"' "$events")"
-grep '^{{"e":"task"' "$events" | tail -n 1
+grep -E '^\{{"e":"(task|waiting|rebooting|resumed)"' "$events" | tail -n 1
 "#,
         quote(base),
         quote(run)
@@ -127,19 +133,22 @@ pub(crate) fn slice(base: &str, run: &str, name: &str, from: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{LOCK_WAIT_S, Target};
+    use crate::request::Target;
 
     fn request<'a>(extra_vars: &'a [String]) -> Request<'a> {
         Request {
             run: "r1",
             hosts: [("i-1", Target { name: "sip-1", has_interpreter: false })].into(),
             bundle: "/b".into(),
-            lock_wait_s: LOCK_WAIT_S,
+            lock_wait_s: 20,
             timeout_s: 60,
             inventory: "inventory.json",
             playbook: "site.yml",
             flags: &[],
             extra_vars,
+            references: &[],
+            vault_passwords: &[],
+            allow_reboot: false,
         }
     }
 

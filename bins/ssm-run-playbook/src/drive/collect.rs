@@ -18,8 +18,8 @@ impl Drive<'_> {
         let mut hosts = self.settle(|_| Ending::NoResult("no answer".to_owned()));
         for (host, planned) in hosts.iter_mut().zip(&self.plan.hosts) {
             let Ending::Recap(recap) = &host.ending else { continue };
-            let green = recap.rc == Some(0) && recap.stats.is_some_and(|stats| stats.changed == 0);
-            if green && !self.plan.wants_log {
+            let plain = recap.stats.is_some_and(|stats| stats.changed == 0) && !recap.custom;
+            if plain && recap.rc == Some(0) && !self.plan.wants_log {
                 continue;
             }
             let command = self.ends.borrow().get(&planned.id).map(|end| end.command.clone());

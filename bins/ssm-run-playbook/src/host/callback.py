@@ -1,5 +1,5 @@
 # Runs on the host, inside ansible-playbook: writes one JSON line per event, for ansible-core 2.14 to 2.19 and later.
-# Nothing of a result but its status and its message is written, and no message of a task with no_log.
+# Of a result only its status, its message and, when asked for, its diff are written, and neither of a task with no_log.
 from __future__ import annotations
 
 import json
@@ -7,6 +7,7 @@ import os
 import time
 
 from ansible.plugins.callback import CallbackBase
+from ansible.plugins.loader import action_loader
 
 DOCUMENTATION = """
 name: ssm_run_playbook
@@ -16,6 +17,9 @@ description: Writes plays, tasks, results and the final recap to the file named 
 """
 
 MESSAGE_LIMIT = 2000
+DIFF_LIMIT = 8000
+CUSTOM_LIMIT = 16000
+REBOOTS = 3
 CENSORED = "hidden because of no_log"
 
 
@@ -46,6 +50,53 @@ def message_of(result, hidden):
     return "\n".join(parts)[:MESSAGE_LIMIT]
 
 
+class Reboots:
+    """Lets `ansible.builtin.reboot` ask for a reboot. After it the playbook runs again from its start, and a task that
+    got its reboot goes on as one that has rebooted."""
+
+    def __init__(self, flag):
+        self.flag = flag
+        self.pending = set()  # tasks whose handlers have not run
+        for name in ("ansible.builtin.reboot", "ansible.legacy.reboot"):
+            plugin = action_loader.get(name, class_only=True)
+            plugin.run = lambda action, tmp=None, task_vars=None: self.run(action)
+
+    def lines(self, name):
+        path = self.flag + name
+        if not os.path.exists(path):
+            return []
+        with open(path, encoding="utf-8") as file:
+            return file.read().splitlines()
+
+    def add(self, name, line):
+        with open(self.flag + name, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def run(self, action):
+        """In the worker's process, in place of the action's own `run`."""
+        action._supports_check_mode = True
+        task = action._task
+        if task.check_mode:
+            return {"changed": True, "rebooted": True, "elapsed": 0}
+        place = task.get_path() or task.get_name()
+        if os.path.exists(self.flag):
+            return {"changed": False, "rebooted": False, "msg": "the host reboots after this task"}
+        asked = self.lines("-asked")
+        passed = "-passed-%d" % len(asked)  # since the last reboot
+        if asked.count(place) > self.lines(passed).count(place):
+            self.add(passed, place)
+            return {"changed": True, "rebooted": True, "elapsed": 0}
+        if self.pending:
+            text = "handlers notified by %s would be lost by the reboot; put `ansible.builtin.meta: flush_handlers` before it"
+            return {"failed": True, "changed": False, "rebooted": False, "msg": text % ", ".join(sorted(self.pending))}
+        if len(asked) >= REBOOTS:
+            text = "this run has rebooted the host %d times; the condition of this task does not become false"
+            return {"failed": True, "changed": False, "rebooted": False, "msg": text % len(asked)}
+        self.add("-asked", place)
+        self.add("", place)
+        return {"changed": False, "rebooted": False, "msg": "the host reboots, then the playbook runs again"}
+
+
 def has_rescue(task):
     """Whether a failure of this task is caught by a rescue section around it."""
     child, parent = task, getattr(task, "_parent", None)
@@ -71,12 +122,40 @@ class CallbackModule(CallbackBase):
         path = environ.get("SSM_RUN_PLAYBOOK_EVENTS", os.devnull)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self.file = os.fdopen(descriptor, "w", encoding="utf-8")
+        self.began = float(environ.get("SSM_RUN_PLAYBOOK_BEGAN") or time.time())
+        self.wants_diff = bool(environ.get("SSM_RUN_PLAYBOOK_DIFF"))
+        flag = environ.get("SSM_RUN_PLAYBOOK_REBOOT")
+        self.reboots = Reboots(flag) if flag else None
+        self.masks = []
+        if environ.get("SSM_RUN_PLAYBOOK_MASKS"):
+            with open(environ["SSM_RUN_PLAYBOOK_MASKS"], encoding="utf-8") as file:
+                self.masks = json.load(file)
         self.started = {}
+        self.hidden_stats = set()
 
     def write(self, kind, **fields):
-        line = json.dumps({"e": kind, **fields}, separators=(",", ":"), default=str)
+        line = json.dumps({"e": kind, **self.masked(fields)}, separators=(",", ":"), default=str)
         self.file.write(line + "\n")
         self.file.flush()
+
+    def masked(self, value):
+        if not self.masks:
+            return value
+        if isinstance(value, dict):
+            return {self.masked(key): self.masked(one) for key, one in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.masked(one) for one in value]
+        if isinstance(value, str):
+            for text in self.masks:
+                value = value.replace(text, "***")
+        return value
+
+    def boundary(self):
+        """A run that must end or reboot does so between two tasks, when there is time for that."""
+        for path, kind in ((self.stop, "stopped"), (self.reboots and self.reboots.flag, "interrupted")):
+            if path and os.path.exists(path):
+                self.write(kind)
+                raise KeyboardInterrupt
 
     def where(self, task):
         """File (relative to the ansible folder) and line of a task."""
@@ -96,31 +175,32 @@ class CallbackModule(CallbackBase):
         return getattr(task, "resolved_action", None) or task.action
 
     def v2_playbook_on_play_start(self, play):
+        self.boundary()
         self.write("play", name=play.get_name().strip())
 
     def v2_playbook_on_task_start(self, task, is_conditional):
-        # A run that must end does so between two tasks, when there is time for that.
-        if self.stop and os.path.exists(self.stop):
-            self.write("stopped")
-            raise KeyboardInterrupt
+        self.boundary()
         file, line = self.where(task)
         self.write("task", name=task.get_name().strip(), module=self.module(task), file=file, line=line)
 
     def v2_playbook_on_handler_task_start(self, task):
+        if self.reboots:
+            self.reboots.pending.clear()
         self.v2_playbook_on_task_start(task, False)
 
     def v2_playbook_on_cleanup_task_start(self, task):
         self.v2_playbook_on_task_start(task, False)
 
     def v2_runner_on_start(self, host, task):
-        self.started[(host.get_name(), task._uuid)] = time.monotonic()
+        self.started[(host.get_name(), task._uuid)] = (time.monotonic(), time.time())
 
     def result(self, result, status, with_message):
         task, host = result._task, result._host.get_name()
         fields = getattr(result, "_task_fields", None) or {}
         data = result._result
         began = self.started.pop((host, task._uuid), None)
-        elapsed = 0 if began is None else int((time.monotonic() - began) * 1000)
+        elapsed = 0 if began is None else int((time.monotonic() - began[0]) * 1000)
+        at = int(((time.time() if began is None else began[1]) - self.began) * 1000)
         file, line = self.where(task)
         event = {
             "host": host,
@@ -129,11 +209,32 @@ class CallbackModule(CallbackBase):
             "module": self.module(task),
             "file": file,
             "line": line,
+            "at": max(at, 0),
             "ms": elapsed,
         }
+        hidden = fields.get("no_log") is True or "censored" in data
         if with_message:
-            event["message"] = message_of(data, fields.get("no_log") is True)
+            event["message"] = message_of(self.masked(data), hidden)
+        if self.wants_diff and not hidden:
+            event.update(self.diff(data))
+        if hidden and task.action.rpartition(".")[2] == "set_stats":
+            given = task.args.get("data")
+            self.hidden_stats.update(given if isinstance(given, dict) else ["*"])
+        if self.reboots and status == "changed" and task.notify:
+            self.reboots.pending.add(task.get_name().strip())
         self.write("result", **event)
+
+    def diff(self, data):
+        """What changed, as text, of a result and of its items; how much was left out."""
+        parts = [self._get_diff(data["diff"])] if data.get("diff") else []
+        for item in data.get("results") or []:
+            if isinstance(item, dict) and item.get("diff") and "censored" not in item:
+                parts.append(self._get_diff(item["diff"]))
+        # Masked before it is cut, or half of a value could remain.
+        text = self.masked("".join(part for part in parts if part).strip("\n"))
+        if not text:
+            return {}
+        return {"diff": text[:DIFF_LIMIT], "diff_cut": max(len(text) - DIFF_LIMIT, 0)}
 
     def v2_runner_on_ok(self, result):
         self.result(result, "changed" if result._result.get("changed") else "ok", False)
@@ -156,4 +257,14 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_stats(self, stats):
         hosts = {host: stats.summarize(host) for host in sorted(stats.processed)}
-        self.write("stats", hosts=hosts)
+        self.write("stats", hosts=hosts, custom=self.custom_stats(stats.custom))
+
+    def custom_stats(self, custom):
+        """What `set_stats` gave, of this run and of each host, without the values of tasks with no_log."""
+        found = {}
+        for host, values in custom.items():
+            for name, value in values.items():
+                hidden = "*" in self.hidden_stats or name in self.hidden_stats
+                found.setdefault(host, {})[name] = CENSORED if hidden else value
+        size = len(json.dumps(found, default=str))
+        return found if size <= CUSTOM_LIMIT else {"_run": {"left_out": "%d characters of set_stats" % size}}

@@ -6,58 +6,35 @@
 # only then releases the lock. It adopts orphans, so nothing of a cancelled run survives.
 #
 # stdout: one line `ssm-run-playbook/1 {json}` of at most 1,500 characters, then what fits of events and log.
-import base64
+#
+# With --allow-reboot the first process may end with 194 once Ansible asked for a reboot: the agent reboots the host and
+# runs the script again, which finds this run's `resume` and runs the playbook from its start.
+import sys
+
+sys.dont_write_bytecode = True
+
 import configparser
 import ctypes
 import fcntl
-import gzip
-import hashlib
 import json
 import os
 import select
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
-MARKER = "ssm-run-playbook/1 "
-RECAP_LIMIT = 1500  # ListCommandInvocations keeps the first 2,500 characters of an output.
+from answer import MARKER, fit, masked, pack, summarise
+from references import ReferenceError, Resolver, in_yaml, masks
+
 STDOUT_LIMIT = 23000  # GetCommandInvocation keeps the first 24,000.
 GRACE_SECONDS = 10  # for the running task to end by itself
 KILL_SECONDS = 3  # between SIGTERM and SIGKILL
 KEEP = 5  # finished runs and bundles that stay for inspection and reuse
 PR_SET_CHILD_SUBREAPER = 36
-
-
-def fit(recap):
-    """The recap's line, cut down to RECAP_LIMIT by giving up the least important first."""
-    def line():
-        return MARKER + json.dumps(recap, separators=(",", ":"))
-
-    for key in ("slowest", "error", "failure"):
-        while len(line()) > RECAP_LIMIT and recap.get(key):
-            value = recap[key]
-            if key == "slowest":
-                value.pop()
-            elif key == "error":
-                recap[key] = value[: len(value) * 2 // 3]
-            else:
-                longest = max(value, key=lambda name: len(str(value[name] or "")))
-                shorter = str(value[longest] or "")
-                if len(shorter) < 20:
-                    recap[key] = None
-                else:
-                    value[longest] = shorter[: len(shorter) * 2 // 3]
-    return line()
-
-
-def pack(path, data):
-    """Writes data compressed, as one line of base64, and returns its length and checksum."""
-    text = base64.b64encode(gzip.compress(data, 9, mtime=0))
-    with open(path, "wb") as file:
-        file.write(text)
-    return [len(text), hashlib.sha256(text).hexdigest()]
+EXIT_REBOOT = 194  # to the agent: reboot the host and run the script again
+HOLD_SECONDS = 120  # the lock is held so long for the agent to reboot the host
+ROOMS = ("work", "private", "tmp")
 
 
 def descendants(root):
@@ -96,10 +73,20 @@ class Supervisor:
         self.events = os.path.join(folder, "events.jsonl")
         self.log = os.path.join(folder, "ansible.log")
         self.stop = os.path.join(folder, "stop")
+        self.reboot = os.path.join(folder, "reboot")
         with open(os.path.join(folder, "request.json"), encoding="utf-8") as file:
             self.request = json.load(file)
         os.unlink(os.path.join(folder, "request.json"))  # It holds the extra vars.
-        self.began = time.monotonic()
+        self.began, self.reboots = time.monotonic(), 0
+        self.started = time.time()
+        resumed = os.path.join(folder, "resumed")
+        if os.path.exists(resumed):
+            with open(resumed, encoding="utf-8") as file:
+                before = json.load(file)
+            self.reboots, self.started = before["reboots"], before["started"]
+            # The clock may have been set at the boot; what was used up is between nothing and all.
+            self.began -= min(max(time.time() - self.started, 0), self.request["timeout_s"])
+        self.masks = []
         self.config = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True)
         self.host, self.has_interpreter = self.find_host()
 
@@ -123,15 +110,19 @@ class Supervisor:
     def lock(self):
         """Takes the lock of this host, or returns who has it."""
         self.lock_file = open(os.path.join(self.base, "lock"), "a+", encoding="utf-8")
-        until = time.monotonic() + self.request["lock_wait_s"]
+        until, waits = time.monotonic() + self.request["lock_wait_s"], False
         while True:
             try:
                 fcntl.flock(self.lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
+                self.lock_file.seek(0)
+                holder = self.lock_file.read().strip() or "another run"
                 if time.monotonic() >= until or self.parent_gone(0.2):
-                    self.lock_file.seek(0)
-                    return self.lock_file.read().strip() or "another run"
+                    return holder
+                if not waits:
+                    waits = True
+                    self.event("waiting", name=holder)
         self.lock_file.seek(0)
         self.lock_file.truncate()
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -139,9 +130,14 @@ class Supervisor:
         self.lock_file.flush()
         return None
 
+    def event(self, kind, **fields):
+        descriptor = os.open(self.events, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(json.dumps({"e": kind, **fields}, separators=(",", ":")) + "\n")
+
     def prune(self):
         """With the lock held no other run is alive: what they left can go."""
-        for room, inner in (("runs", ("work", "private", "request.json")), ("bundles", ())):
+        for room, inner in (("runs", ROOMS + ("request.json",)), ("bundles", ())):
             folder = os.path.join(self.base, room)
             old = [os.path.join(folder, name) for name in os.listdir(folder)]
             old = [path for path in old if path not in (self.folder, self.request["bundle"])]
@@ -182,7 +178,16 @@ class Supervisor:
             SSM_RUN_PLAYBOOK_EVENTS=self.events,
             SSM_RUN_PLAYBOOK_ROOT=self.work,
             SSM_RUN_PLAYBOOK_STOP=self.stop,
+            SSM_RUN_PLAYBOOK_BEGAN=repr(self.started),
+            SSM_RUN_PLAYBOOK_MASKS=os.path.join(self.private, "masks.json"),
+            # What a task puts aside, secrets included, goes with the run.
+            ANSIBLE_LOCAL_TEMP=os.path.join(self.private, "tmp"),
+            ANSIBLE_REMOTE_TEMP=os.path.join(self.folder, "tmp"),
         )
+        if "--diff" in self.request["flags"]:
+            env["SSM_RUN_PLAYBOOK_DIFF"] = "1"
+        if self.request["allow_reboot"]:
+            env["SSM_RUN_PLAYBOOK_REBOOT"] = self.reboot
         env.pop("ANSIBLE_CONFIG", None)
         self.config.read(os.path.join(self.work, "ansible.cfg"), encoding="utf-8")
         for room, variable, options in (
@@ -195,24 +200,46 @@ class Supervisor:
                 env[variable] = path
         return env
 
+    def secrets(self):
+        """Resolves every reference. Returns the extra vars with the values in their places, and the vault passwords."""
+        resolver = Resolver()
+        extra_vars, vaults, values = list(self.request["extra_vars"]), [], []
+        for mark, reference in self.request["references"]:
+            value = resolver.value(reference)
+            values.append(value)
+            # Somewhere in one of them, where the runner put the mark in the reference's place.
+            extra_vars = [text.replace('"%s"' % mark, in_yaml(value)) for text in extra_vars]
+        for label, reference in self.request["vault_passwords"]:
+            value = resolver.value(reference)
+            values.append(value)
+            vaults.append((label, value if isinstance(value, str) else json.dumps(value)))
+        self.masks = masks(values)
+        return extra_vars, vaults
+
+    def keep(self, name, text):
+        """Writes a file that only root reads and that goes with the run."""
+        path = os.path.join(self.private, name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        return path
+
     def command(self, ansible):
         """Writes the private files and returns the command line, which holds no variable."""
         os.mkdir(self.private, 0o700)
+        extra_vars, vaults = self.secrets()
+        self.keep("masks.json", json.dumps(self.masks))
         variables = {"ansible_connection": "local"}
         if not (self.has_interpreter or self.config.has_option("defaults", "interpreter_python")):
             system = "/usr/bin/python3"
             variables["ansible_python_interpreter"] = system if os.path.exists(system) else sys.executable
         # A second inventory source makes this host local, and only this one: a task delegated to another host fails
         # loudly instead of running here.
-        here = os.path.join(self.private, "this-host.json")
-        with open(here, "w", encoding="utf-8") as file:
-            json.dump({"all": {"hosts": {self.host: variables}}}, file)
+        here = self.keep("this-host.json", json.dumps({"all": {"hosts": {self.host: variables}}}))
         command = [ansible, "-i", self.request["inventory"], "-i", here, "--limit", self.host]
-        for number, text in enumerate(self.request["extra_vars"]):
-            path = os.path.join(self.private, "extra-vars-%d.yml" % number)
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text)
-            command += ["-e", "@" + path]
+        for number, text in enumerate(extra_vars):
+            command += ["-e", "@" + self.keep("extra-vars-%d.yml" % number, text)]
+        for number, (label, password) in enumerate(vaults):
+            command += ["--vault-id", "%s@%s" % (label, self.keep("vault-%d" % number, password))]
         return command + self.request["flags"] + [self.request["playbook"]]
 
     def supervise(self, main):
@@ -257,11 +284,15 @@ class Supervisor:
         ansible = shutil.which("ansible-playbook", path=env["PATH"])
         if ansible is None:
             return {"state": "no-ansible", "error": "ansible-playbook is not on PATH"}
-        recap = {"state": "done"}
+        recap = {"state": "done", "reboots": self.reboots}
+        if self.reboots:
+            self.event("resumed", reboots=self.reboots)
         try:
-            with open(self.log, "wb") as log:
+            command = self.command(ansible)
+            raw = os.path.join(self.private, "ansible.log")
+            with open(raw, "wb") as log:
                 process = subprocess.Popen(
-                    self.command(ansible),
+                    command,
                     cwd=self.work,
                     env=env,
                     stdin=subprocess.DEVNULL,
@@ -271,57 +302,50 @@ class Supervisor:
                     umask=0o022,  # Ours is 077, which must not reach the files that tasks make.
                 )
             code, reason = self.supervise(process.pid)
+            with open(raw, "rb") as log, open(self.log, "ab") as kept:
+                kept.write(masked(log.read().replace((self.work + os.sep).encode(), b""), self.masks))
+        except ReferenceError as error:
+            return {"state": error.state, "error": str(error)}
         finally:
             shutil.rmtree(self.private, ignore_errors=True)
-        if reason is not None:
-            recap["state"] = reason
+        if not descendants(os.getpid()):  # What a play leaves running in the background may still need it.
+            shutil.rmtree(os.path.join(self.folder, "tmp"), ignore_errors=True)
         rc = None
         if code is not None:
             rc = os.WEXITSTATUS(code) if os.WIFEXITED(code) else 128 + os.WTERMSIG(code)
+        # 99: Ansible was interrupted between two tasks, as our callback does for a reboot.
+        if os.path.exists(self.reboot) and reason is None and rc in (0, 99):
+            return self.prepare_reboot()
+        if reason is not None:
+            recap["state"] = reason
         recap["rc"] = rc
         recap["ms"] = int((time.monotonic() - self.began) * 1000)
-        self.summarise(recap)
-        return recap
-
-    def summarise(self, recap):
-        """Adds figures, the first failure, the slowest tasks and where to read the rest."""
         lines = b""
         if os.path.exists(self.events):
             with open(self.events, "rb") as file:
                 lines = file.read()
-        stats, failures, timed, last, no_hosts = None, [], [], None, 0
-        for line in lines.splitlines():
-            event = json.loads(line)
-            kind = event["e"]
-            if kind == "stats":
-                stats = event["hosts"].get(self.host, {})
-            elif kind == "task":
-                last = event["name"]
-            elif kind == "result":
-                timed.append((event["ms"], event["task"]))
-                if event["status"] in ("failed", "unreachable"):
-                    failures.append(event)
-            elif kind == "no-hosts":
-                no_hosts += 1
-        if stats is not None:
-            names = ("ok", "changed", "failures", "skipped", "unreachable", "rescued", "ignored")
-            recap["stats"] = {name: stats.get(name, 0) for name in names}
-        recap["tasks"] = len(timed)
-        recap["last"] = last
-        if failures:
-            first = failures[0]
-            recap["failures"] = len(failures)
-            recap["failure"] = {key: first.get(key) for key in ("task", "file", "line", "module", "message")}
-        timed.sort(reverse=True)
-        recap["slowest"] = [[name[:80], ms] for ms, name in timed[:3] if ms >= 100]
         with open(self.log, "rb") as file:
-            log = file.read().replace((self.work + os.sep).encode(), b"")
-        if stats is None and recap["state"] == "done":
-            text = log.decode("utf-8", "replace")
-            starts = [at for at in (text.find("ERROR!"), text.find("[ERROR]")) if at >= 0]
-            recap["error"] = (text[min(starts):] if starts else text[-900:]).strip()[:900]
+            log = file.read()
+        summarise(recap, self.host, lines, log)
         recap["events"] = pack(os.path.join(self.folder, "events.b64"), lines)
         recap["log"] = pack(os.path.join(self.folder, "log.b64"), log)
+        return recap
+
+    def prepare_reboot(self):
+        """Leaves what the script finds after the reboot, and somebody who holds the lock until then."""
+        os.unlink(self.reboot)
+        self.event("rebooting", name="reboot %d" % (self.reboots + 1))
+        resume = os.path.join(self.folder, "resume")
+        with open(resume + ".new", "w", encoding="utf-8") as file:
+            json.dump({"reboots": self.reboots + 1, "started": self.started}, file)
+        os.rename(resume + ".new", resume)
+        os.sync()
+        if os.fork() == 0:
+            until = time.monotonic() + HOLD_SECONDS
+            while os.path.exists(resume) and time.monotonic() < until:
+                time.sleep(0.1)
+            os._exit(0)
+        return {"state": "reboot"}
 
 
 def supervisor_process(base, folder, pipe):
@@ -369,8 +393,11 @@ def main():
         return 1
     with open(path, encoding="ascii") as file:
         line = file.read()
-    print(line)
     recap = json.loads(line[len(MARKER):])
+    if recap["state"] == "reboot":
+        os.unlink(path)
+        return EXIT_REBOOT
+    print(line)
     left = STDOUT_LIMIT - len(line) - 20
     for name in ("events", "log"):
         path = os.path.join(folder, name + ".b64")

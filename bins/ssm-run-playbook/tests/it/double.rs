@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     NoAnsible,
     /// The agent never takes a command.
     Silent,
+    /// The instances' role may not read secrets.
+    DenySecrets,
 }
 
 #[derive(Debug, Default)]
@@ -80,7 +82,8 @@ impl Double {
         lock(&state).faults.extend(faults);
         let server = runtime.block_on(async {
             let server = MockServer::start().await;
-            let answer = Answer { state: Arc::clone(&state), root: root.path().to_owned() };
+            let url = server.uri();
+            let answer = Answer { state: Arc::clone(&state), root: root.path().to_owned(), url };
             Mock::given(any()).respond_with(answer).mount(&server).await;
             server
         });
@@ -101,6 +104,11 @@ impl Double {
         self.root.path().join(id).join("base")
     }
 
+    /// All that one instance has.
+    pub(crate) fn home(&self, id: &str) -> PathBuf {
+        self.root.path().join(id)
+    }
+
     /// The operations that were asked for, in order.
     pub(crate) fn operations(&self) -> Vec<String> {
         lock(&self.state).requests.iter().map(|(name, _)| name.clone()).collect()
@@ -109,6 +117,11 @@ impl Double {
     /// How often an operation was asked for.
     pub(crate) fn count(&self, operation: &str) -> usize {
         self.operations().iter().filter(|name| *name == operation).count()
+    }
+
+    /// Everything that was asked, by the tool and by hosts.
+    pub(crate) fn bodies(&self) -> Vec<String> {
+        lock(&self.state).requests.iter().map(|(_, body)| body.clone()).collect()
     }
 
     /// Sizes of the SendCommand bodies.
@@ -143,12 +156,17 @@ impl Drop for Double {
 struct Answer {
     state: Shared,
     root: PathBuf,
+    url: String,
 }
 
 impl Respond for Answer {
     fn respond(&self, request: &Request) -> ResponseTemplate {
+        if let Some(answer) = metadata(request) {
+            return answer;
+        }
         let target = request.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
-        let operation = target.and_then(|target| target.strip_prefix("AmazonSSM.")).unwrap_or("?");
+        let operation =
+            target.and_then(|target| target.split_once('.')).map_or("?", |(_, name)| name);
         let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
         let text = String::from_utf8_lossy(&request.body).into_owned();
         let (faults, earlier) = {
@@ -179,6 +197,16 @@ impl Respond for Answer {
             "ListCommandInvocations" => self.list_invocations(&body, &faults),
             "GetCommandInvocation" => self.invocation(&body, &faults),
             "CancelCommand" => self.cancel(&body),
+            "GetSecretValue" | "GetParameter" if faults.contains(&Fault::DenySecrets) => {
+                error(400, "AccessDeniedException", "not for this role: hunter2")
+            }
+            "GetSecretValue" => secret(&body["SecretId"], "SecretString"),
+            "GetParameter" => match secret(&body["Name"], "Value") {
+                _ if body["WithDecryption"] != true => {
+                    error(400, "ValidationException", "encrypted")
+                }
+                answer => answer,
+            },
             _ => error(400, "NotImplemented", operation),
         }
     }
@@ -191,6 +219,39 @@ fn ok(body: &Value) -> ResponseTemplate {
 fn error(status: u16, code: &str, message: &str) -> ResponseTemplate {
     let body = json!({"__type": code, "message": message}).to_string();
     ResponseTemplate::new(status).set_body_raw(body, "application/x-amz-json-1.1")
+}
+
+/// Instance metadata, version 2 only, for the role `hosts`.
+fn metadata(request: &Request) -> Option<ResponseTemplate> {
+    let path = request.url.path().strip_prefix("/latest/")?;
+    let text = |text: &str| ResponseTemplate::new(200).set_body_string(text);
+    if path == "api/token" && request.method.as_str() == "PUT" {
+        return Some(text("the-token"));
+    }
+    let token = request.headers.get("x-aws-ec2-metadata-token");
+    if token.is_none_or(|token| token != "the-token") {
+        return Some(ResponseTemplate::new(401));
+    }
+    Some(match path.strip_prefix("meta-data/iam/security-credentials/") {
+        Some("") => text("hosts"),
+        Some("hosts") => {
+            text(r#"{"AccessKeyId": "ASIAHOST", "SecretAccessKey": "hunter2-key", "Token": "t"}"#)
+        }
+        _ => ResponseTemplate::new(404),
+    })
+}
+
+/// What is kept for hosts, by name.
+fn secret(name: &Value, field: &str) -> ResponseTemplate {
+    let text = match name.as_str().unwrap_or_default() {
+        "db" => r#"{"password": "hunter2 'quoted' {{ x }}", "port": 5432}"#,
+        "/demo/key" => "-----BEGIN-----\nhunter2-in-lines\n-----END-----\n",
+        "/demo/vault" => "hunter2vault",
+        _ if field == "Value" => return error(400, "ParameterNotFound", ""),
+        _ => return error(400, "ResourceNotFoundException", "cannot find the secret"),
+    };
+    let parameter = json!({"Parameter": {"Value": text}});
+    if field == "Value" { ok(&parameter) } else { ok(&json!({field: text})) }
 }
 
 fn describe(body: &Value) -> ResponseTemplate {
@@ -238,22 +299,28 @@ impl Answer {
         let file = home.join(format!("{command}.sh"));
         std::fs::write(&file, script).unwrap();
         let path = if without_ansible { python_only(&home) } else { search_path() };
-        let child = Command::new("/bin/sh")
-            .arg(&file)
+        let mut run = Command::new("/bin/sh");
+        run.arg(&file)
             .env_clear()
             .env("PATH", path)
             .env("HOME", &home)
             .env("AWS_SSM_INSTANCE_ID", &id)
+            .env("AWS_SSM_REGION_NAME", "us-east-1")
+            .env("AWS_ENDPOINT_URL", &self.url)
+            .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", &self.url)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .unwrap();
+            .process_group(0);
+        let child = run.spawn().unwrap();
         self.update(&command, &id, |invocation| invocation.group = Some(child.id()));
         let state = Arc::clone(&self.state);
         std::thread::spawn(move || {
-            let output = child.wait_with_output().unwrap();
+            let mut output = child.wait_with_output().unwrap();
+            // "Reboot the host and run the script again"; here without the reboot.
+            while output.status.code() == Some(194) {
+                output = run.output().unwrap();
+            }
             let mut state = lock(&state);
             let sent = state.commands.iter_mut().find(|sent| sent.id == command);
             let Some(invocation) = sent.and_then(|sent| sent.invocations.get_mut(&id)) else {
@@ -361,7 +428,7 @@ fn kill_group(group: u32) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test looks for Ansible where the test run put it")]
-fn search_path() -> String {
+pub(crate) fn search_path() -> String {
     let path = std::env::var("PATH").unwrap_or_default();
     let path = match std::env::var("DEPLOY_VENV") {
         Ok(venv) => format!("{venv}/bin:{path}"),

@@ -5,14 +5,16 @@
 
 mod bad_input;
 mod double;
+mod reboots;
 mod runs;
+mod secrets;
 mod stops;
 
 use deploy_testkit::{Outcome, Tool};
 use double::Double;
 use serde_json::{Value, json};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 const FIRST: &str = "i-0000000000000000a";
@@ -79,6 +81,29 @@ impl Repository {
 
     fn report(&self) -> Value {
         serde_json::from_str(&fs::read_to_string(self.path().join("report.json")).unwrap()).unwrap()
+    }
+}
+
+/// Every file below a folder.
+fn everything_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { found.push(path) }
+        }
+    }
+    found
+}
+
+/// No file below these folders holds this text.
+#[track_caller]
+fn nowhere_below(folders: &[&Path], text: &str) {
+    for path in folders.iter().copied().flat_map(everything_below) {
+        let bytes = fs::read(&path).unwrap();
+        let found = bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        assert!(!found, "`{text}` is in {}", path.display());
     }
 }
 

@@ -1,9 +1,9 @@
 //! Runs that come to their own end, good or bad.
 
 use crate::double::{Double, Fault};
-use crate::{FIRST, Repository, SECOND, ended};
+use crate::{FIRST, Repository, SECOND, ended, nowhere_below};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A task that counts in `FOLDER/count` and templates a list of peers.
 fn counting(folder: &Path) -> String {
@@ -17,18 +17,6 @@ fn counting(folder: &Path) -> String {
 
 fn runs_counted(folder: &Path, host: &str) -> usize {
     fs::read_to_string(folder.join(format!("count-{host}"))).map_or(0, |text| text.lines().count())
-}
-
-fn everything_below(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { folders.push(path) } else { found.push(path) }
-        }
-    }
-    found
 }
 
 /// The words of every line, with times replaced.
@@ -131,11 +119,7 @@ fn no_log_is_respected_and_extra_vars_leave_no_trace() {
         .run();
     ended(&outcome, 1, &["hidden because of no_log"]);
     assert!(!format!("{}{}", outcome.stdout, outcome.stderr).contains("hunter2"));
-    let folders = [repository.path(), &double.base(FIRST)];
-    for path in folders.into_iter().flat_map(everything_below) {
-        let bytes = fs::read(&path).unwrap();
-        assert!(!bytes.windows(7).any(|window| window == b"hunter2"), "{}", path.display());
-    }
+    nowhere_below(&[repository.path(), &double.base(FIRST)], "hunter2");
 }
 
 #[test]
@@ -269,6 +253,9 @@ fn tags_and_check_mode_reach_ansible() {
     let double = Double::start(&[]);
     let outcome = repository.tool(&double, &["--tags", "wanted", "--check", "--diff"]).run();
     ended(&outcome, 0, &["1 of 1 hosts good, 1 changed", "+++ after"]);
+    let diff = &repository.report()["subjects"][0]["data"]["diffs"][0];
+    assert_eq!((&diff["task"], &diff["line"]), (&"demo : Tagged".into(), &1.into()), "{diff}");
+    assert!(diff["diff"].as_str().unwrap().contains("+x"), "{diff}");
     assert!(!work.path().join("tagged").exists());
     ended(
         &repository.tool(&double, &["--skip-tags", "wanted"]).run(),

@@ -1,0 +1,108 @@
+# What goes back from a host: the recap's one line, figures from the events, and packed texts.
+import base64
+import gzip
+import hashlib
+import json
+
+MARKER = "ssm-run-playbook/1 "
+RECAP_LIMIT = 1500  # ListCommandInvocations keeps the first 2,500 characters of an output.
+FIGURES = ("ok", "changed", "failures", "skipped", "unreachable", "rescued", "ignored")
+
+
+def fit(recap):
+    """The recap's line, cut down to RECAP_LIMIT by giving up the least important first."""
+    def line():
+        return MARKER + json.dumps(recap, separators=(",", ":"))
+
+    for key in ("slowest", "error", "failure"):
+        while len(line()) > RECAP_LIMIT and recap.get(key):
+            value = recap[key]
+            if key == "slowest":
+                value.pop()
+            elif key == "error":
+                recap[key] = value[: len(value) * 2 // 3]
+            else:
+                longest = max(value, key=lambda name: len(str(value[name] or "")))
+                shorter = str(value[longest] or "")
+                if len(shorter) < 20:
+                    recap[key] = None
+                else:
+                    value[longest] = shorter[: len(shorter) * 2 // 3]
+    return line()
+
+
+def pack(path, data):
+    """Writes data compressed, as one line of base64, and returns its length and checksum."""
+    text = base64.b64encode(gzip.compress(data, 9, mtime=0))
+    with open(path, "wb") as file:
+        file.write(text)
+    return [len(text), hashlib.sha256(text).hexdigest()]
+
+
+def masked(data, masks):
+    """Bytes without any of the texts that must not be shown."""
+    for text in masks:
+        data = data.replace(text.encode("utf-8", "surrogateescape"), b"***")
+    return data
+
+
+def error_in(log):
+    """What Ansible says of an end that is not of a task."""
+    text = log.decode("utf-8", "replace")
+    starts = [at for at in (text.find("ERROR!"), text.find("[ERROR]")) if at >= 0]
+    return (text[min(starts):] if starts else text[-900:]).strip()[:900]
+
+
+class Figures:
+    """What the events of a run say, over all of its reboots."""
+
+    def __init__(self, lines, host):
+        self.failures, self.timed, self.last, self.custom = [], [], None, {}
+        self.ended = False  # whether Ansible came to its own recap after the last reboot
+        self.earlier = dict.fromkeys(FIGURES, 0)  # before the last reboot, where Ansible gave no recap
+        self.since = dict.fromkeys(FIGURES, 0)
+        for line in lines.splitlines():
+            event = json.loads(line)
+            kind = event["e"]
+            if kind == "resumed":
+                for name in FIGURES:
+                    self.earlier[name] += self.since[name]
+                self.since, self.ended = dict.fromkeys(FIGURES, 0), False
+            elif kind == "stats":
+                figures = event["hosts"].get(host, {})
+                self.since, self.ended = {name: figures.get(name, 0) for name in FIGURES}, True
+                self.custom = event.get("custom", {})
+            elif kind == "task":
+                self.last = event["name"]
+            elif kind == "result":
+                self.timed.append((event["ms"], event["task"]))
+                self.count(event["status"])
+                if event["status"] in ("failed", "unreachable"):
+                    self.failures.append(event)
+
+    def count(self, status):
+        for name in {"changed": ("ok", "changed"), "failed": ("failures",), "ignored": ("ok", "ignored")}.get(
+            status, (status,)
+        ):
+            self.since[name] += 1
+
+    def stats(self):
+        return {name: self.earlier[name] + self.since[name] for name in FIGURES}
+
+
+def summarise(recap, host, lines, log):
+    """Adds figures, the first failure, the slowest tasks."""
+    figures = Figures(lines, host)
+    if figures.ended:
+        recap["stats"] = figures.stats()
+    recap["tasks"] = len(figures.timed)
+    recap["last"] = figures.last
+    if figures.failures:
+        first = figures.failures[0]
+        recap["failures"] = len(figures.failures)
+        recap["failure"] = {key: first.get(key) for key in ("task", "file", "line", "module", "message")}
+    figures.timed.sort(reverse=True)
+    recap["slowest"] = [[name[:80], ms] for ms, name in figures.timed[:3] if ms >= 100]
+    recap["custom"] = bool(figures.custom)
+    if not figures.ended and recap["state"] == "done":
+        recap["error"] = error_in(log)
