@@ -92,6 +92,10 @@ pub struct Args {
     #[arg(long)]
     pub allow_empty: bool,
 
+    /// Accept a host of the output without an instance ID: no tool that goes through Systems Manager reaches it.
+    #[arg(long)]
+    pub allow_no_instance_id: bool,
+
     /// Flags every tool has.
     #[command(flatten)]
     pub common: CommonArgs,

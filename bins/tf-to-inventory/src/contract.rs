@@ -53,12 +53,12 @@ pub struct ScalingGroup {
     pub vars: Map<String, Value>,
 }
 
-/// Converts the value of the output.
+/// Converts the value of the output. `without_id`: a host may lack its instance ID.
 ///
 /// # Errors
 /// Everything that is wrong with it, one line each.
-pub fn convert(value: &Value) -> Result<Converted, Vec<String>> {
-    let mut reader = Reader::default();
+pub fn convert(value: &Value, without_id: bool) -> Result<Converted, Vec<String>> {
+    let mut reader = Reader { without_id, ..Reader::default() };
     let (inventory, problems) = (reader.inventory(value), reader.problems);
     match inventory {
         Some(inventory) if problems.is_empty() => Ok(Converted {
@@ -72,6 +72,8 @@ pub fn convert(value: &Value) -> Result<Converted, Vec<String>> {
 
 #[derive(Default)]
 struct Reader {
+    /// Hosts without an instance ID are taken.
+    without_id: bool,
     problems: Vec<String>,
     /// Original group name → valid one, for the names that differ.
     renamed: BTreeMap<String, String>,
@@ -158,21 +160,17 @@ impl Reader {
         }
         let host = self.object(value, &what)?;
         self.known(host, &["instance_id", "private_ip", "public_ip", "groups", "vars"], &what);
-        let id = match host.get("instance_id") {
-            Some(Value::String(id)) if is_instance_id(id) => Some(id.clone()),
-            None | Some(Value::Null) => {
-                self.problem(format!("{what} has no instance_id"));
-                None
-            }
-            Some(Value::String(id)) if id.is_empty() => {
-                self.problem(format!("{what} has no instance_id"));
-                None
-            }
-            Some(other) => {
-                self.problem(format!(
-                    "{what} has the instance_id {}, which EC2 does not give",
-                    shown(&other.to_string())
-                ));
+        let id = match host.get("instance_id").unwrap_or(&Value::Null) {
+            Value::String(id) if is_instance_id(id) => Some(id.clone()),
+            other => {
+                if !other.is_null() && other != "" {
+                    let id = shown(&other.to_string());
+                    self.problem(format!(
+                        "{what} has the instance_id {id}, which EC2 does not give"
+                    ));
+                } else if !self.without_id {
+                    self.problem(format!("{what} has no instance_id"));
+                }
                 None
             }
         };
@@ -517,12 +515,12 @@ mod tests {
     fn refused(change: impl FnOnce(&mut Value), expected: &[&str]) {
         let mut value = sample();
         change(&mut value);
-        assert_eq!(convert(&value).unwrap_err(), expected);
+        assert_eq!(convert(&value, false).unwrap_err(), expected);
     }
 
     #[test]
     fn hosts_are_reached_through_systems_manager_and_sorted() {
-        let Converted { inventory, renamed, .. } = convert(&sample()).unwrap();
+        let Converted { inventory, renamed, .. } = convert(&sample(), false).unwrap();
         let names: Vec<_> = inventory.hosts().iter().map(|host| host.name.as_str()).collect();
         assert_eq!(names, ["sip-1", "sip-2"]);
         let host = &inventory.hosts()[0];
@@ -551,7 +549,7 @@ mod tests {
         value["scaling_groups"] =
             json!({"web": {"name": "dev-web", "groups": ["web-tier"], "vars": {"x": "{{ y }}"}}});
         value["group_children"] = json!({"voip": ["sip"]});
-        let converted = convert(&value).unwrap();
+        let converted = convert(&value, false).unwrap();
         let group = &converted.scaling_groups[0];
         assert_eq!((group.key.as_str(), group.name.as_str()), ("web", "dev-web"));
         assert_eq!(group.groups, ["web_tier"]);

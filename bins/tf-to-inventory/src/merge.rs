@@ -265,7 +265,10 @@ mod tests {
             .collect();
         let value = json!({"version": 1, "project": "p", "environment": environment, "region": "us-east-1",
             "hosts": hosts, "vars": vars, "group_vars": {"sip": {"port": 5060}}});
-        Part { name: format!("`{environment}`"), inventory: convert(&value).unwrap().inventory }
+        Part {
+            name: format!("`{environment}`"),
+            inventory: convert(&value, false).unwrap().inventory,
+        }
     }
 
     #[test]

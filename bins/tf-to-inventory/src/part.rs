@@ -75,7 +75,7 @@ impl Part {
                 if let Some(host) = alone(args) {
                     keep_alone(&mut value, host);
                 }
-                Self::declared(name, &value, found.outputs)
+                Self::declared(name, &value, found.outputs, args)
             }
             Err((fault, None)) => Err(Error::Document { name: name.to_owned(), fault }),
             Err((_, Some(resources))) => Self::guessed(name, &resources, found.outputs, args),
@@ -86,9 +86,11 @@ impl Part {
         name: &str,
         value: &Value,
         outputs: BTreeMap<String, Value>,
+        args: &Args,
     ) -> Result<Self, Error> {
-        let Converted { inventory, renamed, scaling_groups } = contract::convert(value)
-            .map_err(|problems| Error::Contract { name: name.to_owned(), problems })?;
+        let Converted { inventory, renamed, scaling_groups } =
+            contract::convert(value, args.allow_no_instance_id)
+                .map_err(|problems| Error::Contract { name: name.to_owned(), problems })?;
         let entry = |host: &deploy_inventory::Host| Entry {
             address: None,
             instance_id: host.instance_id.clone(),

@@ -166,6 +166,15 @@ fn a_host_without_instance_id_is_named() {
     error: the output `inventory` in stdin cannot be used: host `sip-2` has no instance_id
     hint: docs/contracts/inventory-output.schema.json describes the output; change the root module and apply
     ");
+    let document = outputs(|value| value["hosts"]["sip-2"]["instance_id"] = Value::Null);
+    let allowed = tool().args(["-", "--allow-no-instance-id", "--list"]).stdin(document).run();
+    let listed: Value = serde_json::from_str(&allowed.stdout).unwrap();
+    let host = &listed["_meta"]["hostvars"]["sip-2"];
+    assert_eq!(host["ansible_connection"], "amazon.aws.aws_ssm", "it must not fall back to SSH");
+    assert_eq!((&host["ansible_host"], &host["instance_id"]), (&Value::Null, &Value::Null));
+    let wrong = outputs(|value| value["hosts"]["sip-2"]["instance_id"] = json!("i-2"));
+    let wrong = tool().args(["-", "--allow-no-instance-id"]).stdin(wrong).run();
+    assert_eq!(wrong.code, 2, "{}", wrong.stdout);
 }
 
 #[test]

@@ -162,7 +162,7 @@ fn exercise(bytes: &[u8]) -> &'static str {
         }
     };
     let inventory = match found.inventory {
-        Ok(value) => contract::convert(&value).map(|converted| converted.inventory),
+        Ok(value) => contract::convert(&value, false).map(|converted| converted.inventory),
         Err((_, resources)) => {
             let options = Options {
                 on_duplicate: OnDuplicate::Suffix,

@@ -133,7 +133,7 @@ proptest! {
 
     #[test]
     fn every_contract_gives_a_sound_inventory_or_problems(value in contract()) {
-        match convert(&value) {
+        match convert(&value, false) {
             Ok(converted) => {
                 prop_assert_eq!(converted.inventory.hosts().len(), value["hosts"].as_object().unwrap().len());
                 holds(&converted.inventory);
@@ -161,7 +161,7 @@ proptest! {
     fn merging_loses_nothing(left in contract(), right in contract()) {
         let parts: Vec<Part> = [left, right]
             .iter()
-            .filter_map(|value| Some(Part { name: "x".into(), inventory: convert(value).ok()?.inventory }))
+            .filter_map(|value| Some(Part { name: "x".into(), inventory: convert(value, false).ok()?.inventory }))
             .collect();
         if let Ok(merged) = merge(parts.clone(), OnConflict::Error, &[]) {
             prop_assert!(merged.conflicts.is_empty());
