@@ -153,6 +153,15 @@ impl Inventory {
         }
     }
 
+    /// The hosts that the `hosts` of a play matches, in the file's order: names that are neither host nor group match
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`PatternError::Regex`] when a part is not a regular expression.
+    pub fn select_known(&self, pattern: &str) -> Result<Vec<&Host>, PatternError> {
+        pattern::select_known(self, pattern)
+    }
+
     /// The variables of all hosts.
     pub fn all_vars(&self) -> &Map<String, Value> {
         &self.all_vars

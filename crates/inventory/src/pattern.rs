@@ -25,6 +25,28 @@ pub enum PatternError {
     },
 }
 
+/// As [`select`], but names that are not there match nothing, as in a play's `hosts`.
+pub(crate) fn select_known<'a>(
+    inventory: &'a Inventory,
+    pattern: &str,
+) -> Result<Vec<&'a Host>, PatternError> {
+    let known = |part: &&str| {
+        let name = part.trim_start_matches(['!', '&']);
+        !matches!(matching(inventory, name, pattern), Err(PatternError::NoMatch { .. }))
+    };
+    let parts = split(pattern);
+    // What must be in a group that is not there is nowhere.
+    if parts.iter().any(|part| part.starts_with('&') && !known(part)) {
+        return Ok(Vec::new());
+    }
+    let left: Vec<&str> = parts.iter().copied().filter(known).collect();
+    let union = |part: &&str| !part.starts_with(['!', '&']);
+    if parts.iter().any(union) && !left.iter().any(union) {
+        return Ok(Vec::new());
+    }
+    select(inventory, &left.join(","))
+}
+
 /// Ansible applies unions first, then intersections, then exclusions, whatever their order in the text.
 pub(crate) fn select<'a>(
     inventory: &'a Inventory,
@@ -149,6 +171,26 @@ mod tests {
         check("db-[12]", &["db-1", "db-2"]);
         check("~(sip|db)-2", &["sip-2", "db-2"]);
         check("empty", &[]);
+    }
+
+    #[test]
+    fn a_play_matches_what_is_there() {
+        let text =
+            r#"{"all": {"hosts": {"a": {}, "b": {}}, "children": {"g": {"hosts": {"a": {}}}}}}"#;
+        let inventory = Inventory::parse(text).unwrap();
+        let check = |pattern: &str, expected: &[&str]| {
+            let found = inventory.select_known(pattern).unwrap();
+            let names: Vec<&str> = found.iter().map(|host| host.name.as_str()).collect();
+            assert_eq!(names, expected, "{pattern}");
+        };
+        check("all", &["a", "b"]);
+        check("nowhere", &[]);
+        check("localhost", &[]);
+        check("g:nowhere", &["a"]);
+        check("all:!nowhere", &["a", "b"]);
+        check("all:&nowhere", &[]);
+        check("nowhere:!b", &[]);
+        check("!b", &["a"]);
     }
 
     #[test]
