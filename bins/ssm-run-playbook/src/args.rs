@@ -56,6 +56,18 @@ pub struct Args {
     #[arg(long)]
     pub diff: bool,
 
+    /// Start at the task with this name; what stands before it is left out.
+    #[arg(long, value_name = "NAME")]
+    pub start_at_task: Option<String>,
+
+    /// Ansible's own `-v`, so many times; the log is printed.
+    #[arg(long, value_name = "0-4", value_parser = clap::value_parser!(u8).range(0..=4), default_value_t = 0)]
+    pub ansible_verbosity: u8,
+
+    /// List what would travel, how large it is and why, and send nothing. No call to AWS.
+    #[arg(long)]
+    pub print_bundle: bool,
+
     /// Give up after this long, e.g. `90s` or `30m`, counted for everything. Ansible may end its running task.
     #[arg(long, value_name = "DURATION", value_parser = deploy_cli::parse_duration, default_value = "30m")]
     pub timeout: Duration,
@@ -92,6 +104,13 @@ impl Args {
         }
         flags.extend(self.check.then(|| "--check".to_owned()));
         flags.extend(self.diff.then(|| "--diff".to_owned()));
+        if let Some(task) = &self.start_at_task {
+            // One word, so that a task's name that begins with a dash is no flag.
+            flags.push(format!("--start-at-task={task}"));
+        }
+        if self.ansible_verbosity > 0 {
+            flags.push(format!("-{}", "v".repeat(self.ansible_verbosity.into())));
+        }
         flags
     }
 }

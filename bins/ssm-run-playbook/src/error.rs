@@ -1,8 +1,30 @@
 //! Why a run ended before any host could be judged.
 
 use deploy_cli::{Exit, Failure};
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
+
+/// Something in the Ansible folder that cannot work, and where.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Finding {
+    /// The file, as a person finds it.
+    pub file: String,
+    /// Line, counted from 1.
+    pub line: u32,
+    /// What is wrong and what to do instead.
+    pub message: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.file, self.line, self.message)
+    }
+}
+
+fn listed(findings: &[Finding]) -> String {
+    findings.iter().map(|finding| format!("\n  {finding}")).collect()
+}
 
 /// Why a run ended before any host could be judged.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +108,24 @@ pub enum Error {
         /// The line itself.
         source_line: String,
     },
+    /// What cannot work, all at once.
+    #[error("{what}: {}{}", findings.len(), listed(findings))]
+    Findings {
+        /// What they are.
+        what: &'static str,
+        /// Each with its place.
+        findings: Vec<Finding>,
+    },
+    /// No play would run on any selected host.
+    #[error("no play of `{playbook}` matches any of {hosts} selected hosts{}", listed(plays))]
+    NoPlay {
+        /// The playbook.
+        playbook: String,
+        /// How many hosts are selected.
+        hosts: usize,
+        /// The plays and their `hosts`.
+        plays: Vec<Finding>,
+    },
     /// An extra variable cannot be used.
     #[error("bad `--extra-vars {argument}`: {reason}")]
     ExtraVars {
@@ -160,6 +200,7 @@ impl Failure for Error {
         match self {
             Self::Inventory(error) => error.exit(),
             Self::Offline { .. } => Exit::Unavailable,
+            Self::NoPlay { .. } => Exit::Empty,
             Self::Aws(error) => error.exit(),
             _ => Exit::Usage,
         }
@@ -191,6 +232,10 @@ impl Failure for Error {
                 let blank = usize::try_from(*column).unwrap_or(1).saturating_sub(1);
                 Some(format!("nothing was sent\n  {source_line}\n  {:blank$}^", ""))
             }
+            Self::Findings { .. } => Some("nothing was sent".to_owned()),
+            Self::NoPlay { .. } => Some(
+                "nothing was sent; is `--limit` right, and does the inventory have these groups?".to_owned(),
+            ),
             Self::TooLarge { largest, .. } => Some(format!("the largest files: {largest}")),
             Self::RequestTooLarge { .. } => {
                 Some("put large data into a file of the Ansible folder".to_owned())

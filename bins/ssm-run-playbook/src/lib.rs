@@ -5,19 +5,25 @@
 
 mod args;
 mod bundle;
+mod check;
 mod drive;
 mod error;
+mod folder;
+mod needed;
 mod plan;
 mod playbook;
+mod print;
+mod reach;
 mod recap;
 mod reference;
 mod report;
 mod request;
 mod script;
 mod ssm;
+mod yaml;
 
 pub use args::Args;
-pub use error::Error;
+pub use error::{Error, Finding};
 
 use deploy_cli::{Context, Done};
 
@@ -27,6 +33,9 @@ use deploy_cli::{Context, Done};
 /// [`Error`] when no host could be judged; what happened on hosts is in the report.
 pub async fn run(args: &Args, ctx: &Context) -> Result<Done, Error> {
     let plan = plan::Plan::make(args, ctx)?;
+    if args.print_bundle {
+        return Ok(print::bundle(ctx, &plan));
+    }
     let config = deploy_aws::load(ctx, plan.region.as_deref()).await?;
     let outcome = drive::Drive::new(ctx, &plan, ssm::Ssm::new(&config)).run().await?;
     if let Some(folder) = &args.log_dir {

@@ -3,11 +3,15 @@
 use crate::args::Args;
 use crate::bundle::{self, Bundle, Item};
 use crate::error::Error;
+use crate::folder::Folder;
+use crate::needed::{self, Reasons};
+use crate::reach::{self, Question, Reach};
 use crate::request::{self, ExtraVars, Request, Target};
-use crate::{playbook, script};
+use crate::{check, playbook, script};
 use deploy_actions::{Annotation, Level};
 use deploy_cli::Context;
 use deploy_inventory::Inventory;
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,6 +31,28 @@ pub(crate) struct PlannedHost {
     pub(crate) has_interpreter: bool,
 }
 
+/// One file of the bundle.
+#[derive(Debug, Serialize)]
+pub(crate) struct Content {
+    pub(crate) path: String,
+    pub(crate) bytes: usize,
+    pub(crate) why: String,
+}
+
+fn contents(items: &bundle::Items, reasons: &Reasons) -> Vec<Content> {
+    items
+        .iter()
+        .map(|(name, item)| Content {
+            path: name.clone(),
+            bytes: match item {
+                Item::File { bytes, .. } => bytes.len(),
+                Item::Link { .. } => 0,
+            },
+            why: reasons.get(name).cloned().unwrap_or_default(),
+        })
+        .collect()
+}
+
 /// The decisions.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -40,6 +66,8 @@ pub(crate) struct Plan {
     /// The Ansible folder as it is named in reports and annotations.
     pub(crate) shown_folder: PathBuf,
     pub(crate) bundle: Bundle,
+    /// What is in the bundle.
+    pub(crate) contents: Vec<Content>,
     pub(crate) parts: Vec<String>,
     pub(crate) timeout: Duration,
     pub(crate) host_folder: String,
@@ -80,13 +108,34 @@ impl Plan {
         }
         playbook::check(&items, &playbook, &shown_folder).inspect_err(|e| annotate(ctx, e))?;
         let (hosts, region) = select(args, &inventory, &items)?;
+        let names: Vec<String> = hosts.iter().map(|host| host.name.clone()).collect();
+        let question = Question {
+            folder: Folder::new(&items),
+            shown: &shown_folder,
+            playbook: &playbook,
+            inventory: &inventory,
+            selected: &names,
+            allow_reboot: args.allow_reboot,
+        };
+        let reached = reach::reach(&question);
+        let mut reasons =
+            needed::needed(&items, &reached, &playbook, environment.as_deref(), &shown_folder);
+        judge(args, &items, &reached, &reasons, &question).inspect_err(|e| annotate(ctx, e))?;
+        for warning in &reached.warnings {
+            ctx.progress().warn(&warning.to_string());
+        }
+        items.retain(|name, _| reasons.contains_key(name));
 
         // Beside the environment's group_vars, where Ansible looks for them. All hosts travel: templates name peers.
         let inventory_path =
             format!("inventories/{}/inventory.json", environment.as_deref().unwrap_or("default"));
         let file = |text: &str| Item::File { bytes: text.as_bytes().to_vec(), executable: false };
         items.insert(inventory_path.clone(), file(&text));
-        items.extend(script::HOST_FILES.map(|(name, text)| (name.to_owned(), file(text))));
+        reasons.insert(inventory_path.clone(), "the inventory with all hosts".to_owned());
+        for (name, text) in script::HOST_FILES {
+            items.insert(name.to_owned(), file(text));
+            reasons.insert(name.to_owned(), "runs Ansible on the host".to_owned());
+        }
         let bundle = bundle::pack(&items)?;
         ctx.progress().step(&format!(
             "{}: {} files in {} bytes, sha256 {}",
@@ -95,6 +144,7 @@ impl Plan {
             bundle.bytes.len(),
             &bundle.sha256[..12]
         ));
+        let prints_log = args.diff || args.ansible_verbosity > 0 || ctx.verbose();
         let plan = Self {
             run: format!(
                 "{}-{:08x}",
@@ -109,10 +159,11 @@ impl Plan {
             shown_folder,
             parts: script::parts(&bundle.bytes),
             bundle,
+            contents: contents(&items, &reasons),
             timeout: args.timeout,
             host_folder: args.host_folder.clone(),
-            wants_log: args.log_dir.is_some() || args.diff || ctx.verbose(),
-            prints_log: args.diff || ctx.verbose(),
+            wants_log: args.log_dir.is_some() || prints_log,
+            prints_log,
             inventory_path,
             flags: args.flags(),
             extra_vars,
@@ -171,6 +222,36 @@ impl Plan {
     pub(crate) fn name<'a>(&'a self, id: &'a str) -> &'a str {
         self.hosts.iter().find(|host| host.id == id).map_or(id, |host| &host.name)
     }
+}
+
+/// Refuses what cannot work on the hosts: everything that was found, at once.
+fn judge(
+    args: &Args,
+    items: &bundle::Items,
+    reached: &Reach,
+    reasons: &Reasons,
+    question: &Question<'_>,
+) -> Result<(), Error> {
+    let mut findings = reached.findings.clone();
+    let settings = ["vault_password_file", "vault_identity_list"];
+    if args.vault_password.is_none()
+        && args.vault_id.is_empty()
+        && question.folder.setting(&settings).is_none()
+    {
+        findings.extend(check::encrypted(items, reasons, question.shown));
+    }
+    if !findings.is_empty() {
+        let findings = findings.into_iter().collect();
+        return Err(Error::Findings { what: "cannot run on the hosts", findings });
+    }
+    if !reached.matched {
+        return Err(Error::NoPlay {
+            playbook: question.playbook.to_owned(),
+            hosts: question.selected.len(),
+            plays: reached.plays.clone(),
+        });
+    }
+    Ok(())
 }
 
 /// The selected hosts in the inventory's order, and their region.
@@ -232,11 +313,19 @@ fn shown(folder: &Path, ctx: &Context) -> PathBuf {
     in_repository().unwrap_or(typed)
 }
 
-/// Points at the line of a file that does not parse.
+/// Points at the lines of files that do not parse or cannot work.
 fn annotate(ctx: &Context, error: &Error) {
-    if let Error::Syntax { file, line, message, .. } = error {
-        let annotation = Annotation::new(Level::Error, "not a playbook that parses", message)
-            .at(file, Some(*line));
+    let places: Vec<(&str, u32, &str)> = match error {
+        Error::Syntax { file, line, message, .. } => vec![(file, *line, message)],
+        Error::Findings { findings, .. } => findings
+            .iter()
+            .map(|finding| (finding.file.as_str(), finding.line, finding.message.as_str()))
+            .collect(),
+        _ => Vec::new(),
+    };
+    for (file, line, message) in places {
+        let annotation =
+            Annotation::new(Level::Error, "cannot run on the hosts", message).at(file, Some(line));
         // Without a reader of stderr there is nobody to point for.
         let _ = ctx.actions().annotate(&mut std::io::stderr().lock(), &annotation);
     }

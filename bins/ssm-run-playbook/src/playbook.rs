@@ -1,10 +1,13 @@
 //! The playbook: where it is, and whether it and what travels with it can be read as YAML before anything is sent.
 
 use crate::bundle::{Item, Items};
-use crate::error::Error;
-use serde_saphyr::granit_parser::{Event, Parser, Span};
+use crate::error::{Error, Finding};
+use crate::yaml::{self, Broken, Node, Value};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// How a file begins that Ansible Vault has encrypted.
+pub(crate) const VAULT: &[u8] = b"$ANSIBLE_VAULT";
 
 /// Finds the playbook: as typed, below the Ansible folder, or below its `playbooks/`. Returns its path below the folder.
 pub(crate) fn locate(typed: &Path, folder: &Path) -> Result<String, Error> {
@@ -22,7 +25,7 @@ pub(crate) fn locate(typed: &Path, folder: &Path) -> Result<String, Error> {
 }
 
 /// Whether Ansible would read this file as YAML.
-fn is_yaml(name: &str) -> bool {
+pub(crate) fn is_yaml(name: &str) -> bool {
     let payload = name.split('/').any(|part| matches!(part, "files" | "templates"));
     let variables =
         name.split('/').rev().nth(1).is_some_and(|room| {
@@ -31,132 +34,80 @@ fn is_yaml(name: &str) -> bool {
     !payload && (name.ends_with(".yml") || name.ends_with(".yaml") || variables)
 }
 
-/// Checks every YAML file that travels, and that the playbook is a list of plays. `shown` is the Ansible folder as a
-/// person finds it.
+/// Checks that every YAML file is one, and that the playbook is a list of plays: all that is wrong. `shown` is the
+/// Ansible folder as a person finds it.
 pub(crate) fn check(items: &Items, playbook: &str, shown: &Path) -> Result<(), Error> {
+    let mut errors = Vec::new();
     for (name, item) in items {
         let Item::File { bytes, .. } = item else { continue };
-        if (name != playbook && !is_yaml(name)) || bytes.starts_with(b"$ANSIBLE_VAULT") {
+        if (name != playbook && !is_yaml(name)) || bytes.starts_with(VAULT) {
             continue;
         }
-        let finding = match std::str::from_utf8(bytes) {
-            Err(_) => Some(Finding { line: 1, column: 1, message: "not UTF-8".to_owned() }),
+        let broken = match std::str::from_utf8(bytes) {
+            Err(_) => Some(Broken::new(1, 1, "not UTF-8")),
             Ok(text) if name == playbook => check_plays(text),
-            Ok(text) => parse(text).err(),
+            Ok(text) => yaml::parse(text).err(),
         };
-        if let Some(finding) = finding {
-            return Err(finding.into_error(shown.join(name), bytes));
+        errors.extend(broken.map(|broken| syntax(broken, shown.join(name), bytes)));
+    }
+    match errors.len() {
+        0 => Ok(()),
+        1 => Err(errors.remove(0)),
+        _ => {
+            let place = |error: &Error| match error {
+                Error::Syntax { file, line, message, .. } => {
+                    Some(Finding { file: file.clone(), line: *line, message: message.clone() })
+                }
+                _ => None,
+            };
+            let findings = errors.iter().filter_map(place).collect();
+            Err(Error::Findings { what: "files that do not parse", findings })
         }
     }
-    Ok(())
 }
 
 /// Checks that text given as extra vars is YAML.
 pub(crate) fn check_text(text: &str, shown: PathBuf) -> Result<(), Error> {
-    parse(text).map(|_| ()).map_err(|finding| finding.into_error(shown, text.as_bytes()))
+    yaml::parse(text).map(|_| ()).map_err(|broken| syntax(broken, shown, text.as_bytes()))
 }
 
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Finding {
-    line: u32,
-    column: u32,
-    message: String,
-}
-
-impl Finding {
-    fn at(span: &Span, message: &str) -> Self {
-        let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
-        Self {
-            line: number(span.start.line()),
-            column: number(span.start.col() + 1),
-            message: message.to_owned(),
-        }
+fn syntax(broken: Broken, file: PathBuf, bytes: &[u8]) -> Error {
+    let text = String::from_utf8_lossy(bytes);
+    let index = usize::try_from(broken.line).unwrap_or(1).saturating_sub(1);
+    Error::Syntax {
+        file: file.display().to_string(),
+        line: broken.line,
+        column: broken.column,
+        message: broken.message,
+        source_line: text.lines().nth(index).unwrap_or_default().replace('\t', " "),
     }
-
-    fn into_error(self, file: PathBuf, bytes: &[u8]) -> Error {
-        let text = String::from_utf8_lossy(bytes);
-        let index = usize::try_from(self.line).unwrap_or(1).saturating_sub(1);
-        Error::Syntax {
-            file: file.display().to_string(),
-            line: self.line,
-            column: self.column,
-            message: self.message,
-            source_line: text.lines().nth(index).unwrap_or_default().replace('\t', " "),
-        }
-    }
-}
-
-pub(crate) fn parse(text: &str) -> Result<Vec<(Event<'_>, Span)>, Finding> {
-    let mut events = Vec::new();
-    for next in Parser::new_from_str(text) {
-        match next {
-            Ok((Event::Comment(..), _)) => {}
-            Ok(event) => events.push(event),
-            Err(error) => {
-                let mark = *error.marker();
-                return Err(Finding::at(&Span::empty(mark), &error.info()));
-            }
-        }
-    }
-    Ok(events)
 }
 
 /// A playbook is one list of plays; a play is a mapping with `hosts` or an import of another playbook.
-fn check_plays(text: &str) -> Option<Finding> {
-    let events = match parse(text) {
-        Ok(events) => events,
-        Err(finding) => return Some(finding),
+fn check_plays(text: &str) -> Option<Broken> {
+    let documents = match yaml::parse(text) {
+        Ok(documents) => documents,
+        Err(broken) => return Some(broken),
     };
-    let mut nodes = events
-        .iter()
-        .filter(|(event, _)| {
-            !matches!(event, Event::StreamStart | Event::StreamEnd | Event::DocumentEnd)
-                && !matches!(event, Event::DocumentStart(..))
-        })
-        .peekable();
-    match nodes.next() {
-        Some((Event::SequenceStart(..), _)) => {}
-        Some((_, span)) => return Some(Finding::at(span, "a playbook is a list of plays")),
-        None => {
-            return Some(Finding { line: 1, column: 1, message: "the playbook is empty".into() });
+    let at = |node: &Node, message: &str| Some(Broken::new(node.line, node.column, message));
+    let Some(root) = documents.first() else {
+        return Some(Broken::new(1, 1, "the playbook is empty"));
+    };
+    let Value::List(plays) = &root.value else { return at(root, "a playbook is a list of plays") };
+    plays.iter().find_map(|play| {
+        if !matches!(play.value, Value::Map(_)) {
+            return at(play, "a play is a mapping with `hosts`");
         }
-    }
-    let (mut depth, mut keys_seen, mut is_play) = (1_usize, 0_usize, false);
-    let mut start = None;
-    for (event, span) in nodes {
-        // Depth 2 is inside a play; there, scalars at even positions are keys.
-        match event {
-            Event::MappingStart(..) if depth == 1 => {
-                (start, keys_seen, is_play, depth) = (Some(span), 0, false, 2);
-                continue;
-            }
-            Event::SequenceEnd if depth == 1 => return None,
-            _ if depth == 1 => return Some(Finding::at(span, "a play is a mapping with `hosts`")),
-            _ => {}
-        }
-        if depth == 2 {
-            if let Event::MappingEnd = event {
-                depth = 1;
-                if let Some(start) = start.filter(|_| !is_play) {
-                    return Some(Finding::at(start, "a play needs `hosts` (or `import_playbook`)"));
-                }
-                continue;
-            }
-            if let Event::Scalar(key, ..) = event
-                && keys_seen.is_multiple_of(2)
-            {
-                let name = key.rsplit('.').next().unwrap_or_default();
-                is_play |= name == "hosts" || name == "import_playbook" || key == "<<";
-            }
-            keys_seen += 1;
-        }
-        match event {
-            Event::SequenceStart(..) | Event::MappingStart(..) => depth += 1,
-            Event::SequenceEnd | Event::MappingEnd => depth -= 1,
-            _ => {}
-        }
-    }
-    None
+        let names = |key: &str| matches!(short(key), "hosts" | "import_playbook");
+        let is_play = play.pairs().iter().any(|(key, ..)| names(key));
+        if is_play { None } else { at(play, "a play needs `hosts` (or `import_playbook`)") }
+    })
+}
+
+/// A module's or keyword's name without `ansible.builtin.` or `ansible.legacy.`.
+pub(crate) fn short(name: &str) -> &str {
+    let prefixes = ["ansible.builtin.", "ansible.legacy."];
+    prefixes.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name)
 }
 
 #[cfg(test)]

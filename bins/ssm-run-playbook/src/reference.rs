@@ -1,6 +1,6 @@
 //! References to secrets: what they look like, and where they stand in extra vars. Their values are known to hosts only.
 
-use crate::playbook;
+use crate::yaml;
 use serde_saphyr::granit_parser::{Event, ScalarStyle};
 
 const SECRETS: &str = "secretsmanager:";
@@ -48,7 +48,7 @@ pub(crate) fn mark(
         return Ok(text.to_owned());
     }
     // Files were checked before; what else comes here was written by us.
-    let Ok(events) = playbook::parse(text) else { return Ok(text.to_owned()) };
+    let Ok(events) = yaml::events(text) else { return Ok(text.to_owned()) };
     let mut out = String::new();
     let mut characters = text.chars();
     let mut at = 0;

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails like a test")]
 
 mod bad_input;
+mod bundle;
 mod double;
 mod reboots;
 mod runs;

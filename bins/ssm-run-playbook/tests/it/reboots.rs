@@ -37,7 +37,8 @@ fn a_reboot_that_was_not_allowed_or_would_lose_handlers_fails_its_task() {
     let work = tempfile::tempdir().unwrap();
     let double = Double::start(&[]);
     let plain = repository(&work, "9");
-    ended(&plain.tool(&double, &[]).run(), 1, &["would reboot the control node"]);
+    ended(&plain.tool(&double, &[]).run(), 2, &["`reboot` is refused unless `--allow-reboot`"]);
+    assert!(double.operations().is_empty());
     assert!(!work.path().join("after").exists());
 
     let notified = Repository::new(

@@ -1,0 +1,357 @@
+//! What cannot work when every host runs its own Ansible, found before anything is sent.
+
+use crate::bundle::{Item, Items};
+use crate::error::Finding;
+use crate::needed::Reasons;
+use crate::playbook::{VAULT, is_yaml, short};
+use crate::reach::{Call, Scope, Walk, is_no, is_templated};
+use crate::yaml::Node;
+use std::path::Path;
+
+/// Where collections lie in the Ansible folder.
+pub(crate) const COLLECTIONS: &str = "collections/ansible_collections";
+
+/// Keywords of tasks and blocks that are no module: ansible-core's `playbook/{base,task,block,taggable}.py`.
+const KEYWORDS: [&str; 51] = [
+    "always",
+    "any_errors_fatal",
+    "args",
+    "async",
+    "become",
+    "become_exe",
+    "become_flags",
+    "become_method",
+    "become_user",
+    "block",
+    "changed_when",
+    "check_mode",
+    "collections",
+    "connection",
+    "debugger",
+    "delay",
+    "delegate_facts",
+    "delegate_to",
+    "diff",
+    "environment",
+    "failed_when",
+    "gather_facts",
+    "ignore_errors",
+    "ignore_unreachable",
+    "listen",
+    "loop",
+    "loop_control",
+    "loop_with",
+    "module_defaults",
+    "name",
+    "no_log",
+    "notify",
+    "poll",
+    "port",
+    "register",
+    "remote_user",
+    "rescue",
+    "retries",
+    "run_once",
+    "tags",
+    "throttle",
+    "timeout",
+    "until",
+    "vars",
+    "when",
+    "role",
+    "hosts",
+    "roles",
+    "tasks",
+    "serial",
+    "strategy",
+];
+
+pub(crate) fn is_keyword(key: &str) -> bool {
+    KEYWORDS.contains(&key)
+}
+
+/// What a play asks of several hosts at once.
+pub(crate) fn play(walk: &mut Walk<'_>, scope: &Scope, play: &Node) {
+    if scope.hosts.is_empty() {
+        return;
+    }
+    keywords(walk, scope, play);
+    for (key, node, _) in play.pairs() {
+        let text = match key {
+            "serial" => "`serial` means nothing here; `--batch` makes waves",
+            "max_fail_percentage" => "`max_fail_percentage` means nothing here; see `--max-errors`",
+            _ => continue,
+        };
+        let warning = walk.finding(scope, node, text.to_owned());
+        walk.out.warnings.insert(warning);
+    }
+}
+
+/// Keywords of plays, blocks, roles and tasks that mean one host acting for others.
+pub(crate) fn keywords(walk: &mut Walk<'_>, scope: &Scope, task: &Node) {
+    let hosts = scope.hosts.len();
+    if hosts == 0 {
+        return;
+    }
+    for (key, node, value) in task.pairs() {
+        let text = value.text().unwrap_or_default();
+        match key {
+            "run_once" if hosts > 1 && !is_no(text) => walk.bad(
+                scope,
+                node,
+                format!(
+                    "`run_once` would run on each of {hosts} hosts, since every host runs its own Ansible; \
+                     write `when: inventory_hostname == …`, or select one host with `--limit`"
+                ),
+            ),
+            "delegate_to" if !is_itself(text, &scope.hosts) => walk.bad(
+                scope,
+                node,
+                format!(
+                    "`delegate_to: {text}` needs a connection to another host, and there is none; \
+                     make it a play of that host"
+                ),
+            ),
+            "connection" if text == "local" => walk.bad(
+                scope,
+                node,
+                "`connection: local` means the machine that runs Ansible, which is the host itself here; \
+                 take it away, or run it in a workflow step"
+                    .to_owned(),
+            ),
+            "local_action" => walk.bad(
+                scope,
+                node,
+                "`local_action` means the machine that runs Ansible, which is the host itself here; \
+                 call the module directly, or run it in a workflow step"
+                    .to_owned(),
+            ),
+            _ => {}
+        }
+    }
+}
+
+fn is_itself(name: &str, hosts: &[String]) -> bool {
+    let bare: String = name.chars().filter(|c| !c.is_whitespace()).collect();
+    bare == "{{inventory_hostname}}" || hosts == [name]
+}
+
+/// Modules that cannot do their work here, and collections that are not there.
+pub(crate) fn module(walk: &mut Walk<'_>, scope: &Scope, call: &Call<'_>) {
+    if scope.hosts.is_empty() {
+        return;
+    }
+    if short(&call.module) == "reboot" && !walk.q.allow_reboot {
+        let text = "`reboot` is refused unless `--allow-reboot`: Ansible runs on the host that would go down; \
+                    with the flag the run goes on after it";
+        walk.bad(scope, call.node, text.to_owned());
+    }
+    if call.module.matches('.').count() >= 2 && short(&call.module) == call.module {
+        collection(walk, scope, call.node, &call.module);
+    }
+}
+
+/// A collection must travel, or `requirements.yml` must say that hosts have it: only a host knows what is installed there.
+pub(crate) fn collection(walk: &mut Walk<'_>, scope: &Scope, node: &Node, name: &str) {
+    let mut parts = name.split('.');
+    let (Some(namespace), Some(collection)) = (parts.next(), parts.next()) else { return };
+    let (wanted, folder) = (format!("{namespace}.{collection}"), walk.q.folder);
+    let elsewhere = folder
+        .setting(&["collections_path", "collections_paths"])
+        .is_some_and(|paths| paths.trim_matches('/') != "collections");
+    if elsewhere
+        || is_templated(name)
+        || folder.is_folder(&format!("{COLLECTIONS}/{namespace}/{collection}"))
+        || declared(walk).contains(&wanted)
+    {
+        return;
+    }
+    let text = format!(
+        "`{name}` needs the collection `{wanted}`, which neither travels nor is in `requirements.yml`; \
+         `ansible-galaxy collection install {wanted} -p collections` lets it travel, \
+         and naming it in `requirements.yml` says that the hosts have it"
+    );
+    walk.bad(scope, node, text);
+}
+
+/// Encrypted files and values that travel: Ansible reads none of them without a password.
+pub(crate) fn encrypted(items: &Items, reasons: &Reasons, shown: &Path) -> Vec<Finding> {
+    let text = "encrypted by Ansible Vault; say where the password is with `--vault-password`";
+    let line = |name: &String| {
+        let Some(Item::File { bytes, .. }) = items.get(name) else { return None };
+        // `;` and a version follow.
+        if bytes.starts_with(VAULT) && bytes.get(VAULT.len()) == Some(&b';') {
+            return Some(1);
+        }
+        let text = std::str::from_utf8(bytes).ok().filter(|_| is_yaml(name))?;
+        let at = text.lines().position(|line| line.trim_start().starts_with("$ANSIBLE_VAULT"))?;
+        u32::try_from(at + 1).ok()
+    };
+    let finding = |name: &String| {
+        let file = shown.join(name).display().to_string();
+        Some(Finding { file, line: line(name)?, message: text.to_owned() })
+    };
+    reasons.keys().filter_map(finding).collect()
+}
+
+/// Collections that the folder's requirements name.
+fn declared(walk: &Walk<'_>) -> Vec<String> {
+    let mut names = Vec::new();
+    for file in ["requirements.yml", "collections/requirements.yml", "requirements.yaml"] {
+        let text = walk.q.folder.text(file).unwrap_or_default();
+        for document in crate::yaml::parse(text).unwrap_or_default() {
+            let nodes = document.get("collections").map(Node::list).unwrap_or_default();
+            names.extend(nodes.iter().filter_map(|node| {
+                node.text().or_else(|| node.get("name").and_then(Node::text)).map(str::to_owned)
+            }));
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::folder::{Folder, tests::items};
+    use crate::reach::{Question, Reach, reach};
+    use deploy_inventory::Inventory;
+
+    const ALL: [&str; 2] = ["sip-1", "sip-2"];
+
+    fn reached(files: &[(&str, &str)], selected: &[&str]) -> Reach {
+        let inventory = r#"{"all": {"hosts": {"sip-1": {}, "sip-2": {}, "db-1": {}}, "children":
+            {"sip": {"hosts": {"sip-1": {}, "sip-2": {}}}, "db": {"hosts": {"db-1": {}}}}}}"#;
+        let selected: Vec<String> = selected.iter().map(|&name| name.to_owned()).collect();
+        reach(&Question {
+            folder: Folder::new(&items(files)),
+            shown: Path::new("ansible"),
+            playbook: "playbooks/site.yml",
+            inventory: &Inventory::parse(inventory).unwrap(),
+            selected: &selected,
+            allow_reboot: false,
+        })
+    }
+
+    /// The tasks of a role `r` of a play on `sip`, and the findings as `line: first words`.
+    #[track_caller]
+    fn check(tasks: &str, selected: &[&str], expected: &[(u32, &str)]) {
+        let files = [
+            ("playbooks/site.yml", "- hosts: sip\n  roles: [r]\n"),
+            ("roles/r/tasks/main.yml", tasks),
+            ("roles/r/tasks/other.yml", "[]\n"),
+            ("roles/r/templates/here.j2", ""),
+            ("roles/r/files/dir/x", ""),
+            ("collections/ansible_collections/have/this/MANIFEST.json", "{}"),
+            ("requirements.yml", "collections: [{name: says.so, version: '1'}]\n"),
+        ];
+        let found: Vec<Finding> = reached(&files, selected).findings.into_iter().collect();
+        assert_eq!(found.len(), expected.len(), "{tasks}: {found:?}");
+        for (finding, (line, words)) in found.iter().zip(expected) {
+            assert!(finding.line == *line && finding.message.contains(words), "{finding}");
+            assert_eq!(finding.file, "ansible/roles/r/tasks/main.yml");
+        }
+    }
+
+    #[test]
+    fn one_host_acting_for_others_is_refused_and_itself_is_not() {
+        let once = "- name: x\n  debug: {msg: x}\n  run_once: true\n";
+        check(once, &ALL, &[(3, "each of 2 hosts")]);
+        check(once, &["sip-1"], &[]);
+        check("- debug: {msg: x}\n  run_once: no\n", &ALL, &[]);
+        check("- block:\n    - debug:\n  run_once: '{{ x }}'\n", &ALL, &[(3, "run_once")]);
+        check("- debug:\n  delegate_to: '{{ inventory_hostname }}'\n", &ALL, &[]);
+        check("- debug:\n  delegate_to: localhost\n", &["sip-1"], &[(2, "delegate_to: localhost")]);
+        check("- debug:\n  delegate_to: sip-1\n", &["sip-1"], &[]);
+        check("- debug:\n  delegate_to: sip-1\n", &ALL, &[(2, "another host")]);
+        check("- debug:\n  connection: local\n", &ALL, &[(2, "connection: local")]);
+        check("- local_action: command true\n", &ALL, &[(1, "local_action")]);
+        check(
+            "- block:\n    - debug:\n  rescue:\n    - ansible.builtin.reboot:\n",
+            &ALL,
+            &[(4, "--allow-reboot")],
+        );
+        let two = "- reboot:\n- debug:\n  run_once: true\n";
+        check(two, &ALL, &[(1, "reboot"), (3, "run_once")]);
+    }
+
+    #[test]
+    fn names_of_files_that_are_not_there_are_found_and_templates_are_not_guessed() {
+        check("- template: {src: here.j2, dest: /x}\n", &ALL, &[]);
+        check("- template: src=gone.j2 dest=/x\n", &ALL, &[(1, "there is no `gone.j2`")]);
+        check("- template: {src: '{{ x }}.j2', dest: /x}\n", &ALL, &[]);
+        check("- copy:\n    src: dir/\n    dest: /x\n", &ALL, &[]);
+        check("- copy: {src: nope, dest: /x}\n", &ALL, &[(1, "`nope` (a file)")]);
+        check("- copy: {src: nope, dest: /x, remote_src: true}\n", &ALL, &[]);
+        check("- copy: {src: /etc/hosts, dest: /x}\n", &ALL, &[]);
+        check("- copy: {content: x, dest: /x}\n", &ALL, &[]);
+        check("- include_tasks: other.yml\n- import_tasks: {file: other.yml}\n", &ALL, &[]);
+        check("- include_tasks: gone.yml\n", &ALL, &[(1, "no task file `gone.yml`")]);
+        check("- include_tasks: '{{ ansible_system }}.yml'\n", &ALL, &[]);
+        check(
+            "- include_role: {name: gone}\n",
+            &ALL,
+            &[(1, "no role `gone` in `playbooks/roles`")],
+        );
+        check("- include_role: {name: r, tasks_from: other}\n", &ALL, &[]);
+        check("- include_vars: gone.yml\n", &ALL, &[(1, "a variables file")]);
+        check("- action: copy src=gone dest=/x\n", &ALL, &[(1, "gone")]);
+    }
+
+    #[test]
+    fn a_collection_travels_or_is_declared() {
+        check("- have.this.module: {}\n- says.so.module:\n", &ALL, &[]);
+        check(
+            "- community.general.ufw: {rule: allow}\n",
+            &ALL,
+            &[(1, "needs the collection `community.general`")],
+        );
+        check("- ansible.builtin.command: 'true'\n- ansible.legacy.command: 'true'\n", &ALL, &[]);
+    }
+
+    #[test]
+    fn a_play_of_other_hosts_is_not_judged_but_its_roles_must_be_there() {
+        let files = [
+            (
+                "playbooks/site.yml",
+                "- hosts: db\n  serial: 1\n  tasks:\n    - debug:\n      run_once: true\n- hosts: [sip]\n  \
+                 serial: 2\n  roles: [gone]\n- import_playbook: gone.yml\n",
+            ),
+            ("roles/r/tasks/main.yml", "[]\n"),
+        ];
+        let out = reached(&files, &ALL);
+        let lines: Vec<u32> = out.findings.iter().map(|finding| finding.line).collect();
+        assert_eq!((lines, out.matched), (vec![8, 9], true), "{:?}", out.findings);
+        let warned: Vec<u32> = out.warnings.iter().map(|finding| finding.line).collect();
+        assert_eq!(warned, [7]);
+        assert!(!reached(&files, &["nobody"]).matched);
+    }
+
+    #[test]
+    fn roles_that_need_each_other_end() {
+        let files = [
+            ("playbooks/site.yml", "- hosts: sip\n  roles: [a]\n"),
+            (
+                "roles/a/tasks/main.yml",
+                "- include_role: {name: b}\n- template: {src: b.j2, dest: /x}\n",
+            ),
+            ("roles/b/tasks/main.yml", "- include_role: {name: a}\n- include_tasks: main.yml\n"),
+        ];
+        let out = reached(&files, &ALL);
+        assert_eq!(out.roles.len(), 2);
+        assert!(out.findings.iter().all(|finding| finding.message.contains("b.j2")));
+    }
+
+    #[test]
+    fn what_is_encrypted_is_named_with_its_line() {
+        let items = items(&[
+            ("vault.yml", "$ANSIBLE_VAULT;1.1;AES256\n33\n"),
+            ("vars.yml", "a: 1\nb: !vault |\n  $ANSIBLE_VAULT;1.1;AES256\n  33\n"),
+            ("roles/r/templates/x.j2", "$ANSIBLE_VAULT is text here"),
+        ]);
+        let reasons = items.keys().map(|name| (name.clone(), String::new())).collect();
+        let found = encrypted(&items, &reasons, Path::new("ansible"));
+        let places: Vec<(&str, u32)> =
+            found.iter().map(|finding| (finding.file.as_str(), finding.line)).collect();
+        assert_eq!(places, [("ansible/vars.yml", 3), ("ansible/vault.yml", 1)]);
+    }
+}

@@ -1,0 +1,49 @@
+//! `--print-bundle`: what would travel, how large it is and why.
+
+use crate::plan::Plan;
+use deploy_cli::{Context, Done, Exit};
+use deploy_report::{Subject, SubjectOutcome};
+use serde_json::json;
+use std::fmt::Write as _;
+
+pub(crate) fn bundle(ctx: &Context, plan: &Plan) -> Done {
+    let (packed, sha256) = (plan.bundle.bytes.len(), plan.bundle.sha256.as_str());
+    let (files, unpacked) =
+        (plan.contents.len(), plan.contents.iter().map(|content| content.bytes).sum::<usize>());
+    let way = way(plan);
+    let title = format!("{}: {files} files would travel in {packed} bytes", plan.playbook);
+    let subject = Subject::new("bundle", sha256, SubjectOutcome::Success, &way).data(json!({
+        "bytes": packed, "unpacked_bytes": unpacked, "files": files,
+    }));
+    let report = ctx
+        .report()
+        .project(plan.project.as_deref())
+        .environment(plan.environment.as_deref())
+        .subject(subject)
+        .finish(Exit::Success.name(), title.as_str());
+
+    let width = plan.contents.iter().map(|content| content.path.len()).max().unwrap_or(0);
+    let mut text = format!("{title}\n");
+    for content in &plan.contents {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{:>9}  {:<width$}  {}", content.bytes, content.path, content.why);
+    }
+    let _ = writeln!(text, "{unpacked:>9}  unpacked, {packed} packed, sha256 {sha256}\n{way}");
+    let document = json!({
+        "playbook": plan.playbook, "sha256": sha256, "bytes": packed,
+        "unpacked_bytes": unpacked, "way": way, "files": plan.contents,
+        "hosts": plan.hosts.iter().map(|host| &host.name).collect::<Vec<_>>(),
+    });
+    let mut done = Done::new(Exit::Success, report);
+    done.stdout = Some(text);
+    done.document = Some(format!("{document:#}\n"));
+    done
+}
+
+/// How a host that lacks the bundle would get it.
+fn way(plan: &Plan) -> String {
+    match plan.parts.len() {
+        1 => "it would travel inside the command that runs it".to_owned(),
+        count => format!("it would travel in {count} commands of Systems Manager"),
+    }
+}

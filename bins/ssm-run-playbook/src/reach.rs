@@ -1,0 +1,529 @@
+//! What a playbook reaches: plays, imported playbooks, roles with their dependencies, task files, and the files that
+//! tasks name. What cannot be known before a run (a name made by a template) makes everything of its kind reached.
+
+use crate::check;
+use crate::error::Finding;
+use crate::folder::{Folder, join, parent};
+use crate::playbook::short;
+use crate::yaml::{self, Node, Value};
+use deploy_inventory::Inventory;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// Roles that include each other deeper than this include themselves.
+const DEPTH: usize = 30;
+
+/// What the answers depend on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Question<'a> {
+    pub(crate) folder: Folder<'a>,
+    /// The Ansible folder as a person finds it.
+    pub(crate) shown: &'a Path,
+    /// The playbook's path below the folder.
+    pub(crate) playbook: &'a str,
+    pub(crate) inventory: &'a Inventory,
+    /// Names of the selected hosts.
+    pub(crate) selected: &'a [String],
+    pub(crate) allow_reboot: bool,
+}
+
+/// The answer. Reasons are for people.
+#[derive(Debug, Default)]
+pub(crate) struct Reach {
+    /// Files by their path below the folder, with why.
+    pub(crate) files: BTreeMap<String, String>,
+    /// Folders of roles, with why.
+    pub(crate) roles: BTreeMap<String, String>,
+    /// Why all roles are needed, if they are.
+    pub(crate) every_role: Option<String>,
+    /// What cannot work.
+    pub(crate) findings: BTreeSet<Finding>,
+    /// What means less than a reader may think.
+    pub(crate) warnings: BTreeSet<Finding>,
+    /// Every play with its `hosts`.
+    pub(crate) plays: Vec<Finding>,
+    /// A play matches a selected host.
+    pub(crate) matched: bool,
+    seen: BTreeSet<(String, Vec<String>, usize)>,
+}
+
+/// Where a task stands.
+#[derive(Debug, Clone)]
+pub(crate) struct Scope {
+    /// The file, below the folder.
+    pub(crate) file: String,
+    /// The roles that led here, the innermost last.
+    pub(crate) roles: Vec<String>,
+    /// The folder of the playbook that holds the play.
+    base: String,
+    /// The selected hosts that the play matches.
+    pub(crate) hosts: Vec<String>,
+    /// Whether the task is sure to be meant for these hosts: not in a role that only travels because no one knows better.
+    judged: bool,
+}
+
+/// Follows the playbook.
+pub(crate) fn reach(question: &Question<'_>) -> Reach {
+    let mut walk = Walk { q: *question, out: Reach::default() };
+    walk.playbook(question.playbook, "the playbook", 0);
+    walk.out
+}
+
+pub(crate) struct Walk<'a> {
+    pub(crate) q: Question<'a>,
+    pub(crate) out: Reach,
+}
+
+/// Whether a template decides what this text becomes.
+pub(crate) fn is_templated(text: &str) -> bool {
+    text.contains("{{") || text.contains("{%")
+}
+
+impl Walk<'_> {
+    fn place(&self, file: &str, line: u32) -> String {
+        format!("{}:{line}", self.q.shown.join(file).display())
+    }
+
+    pub(crate) fn finding(&self, scope: &Scope, node: &Node, message: String) -> Finding {
+        let file = self.q.shown.join(&scope.file).display().to_string();
+        Finding { file, line: node.line, message }
+    }
+
+    pub(crate) fn bad(&mut self, scope: &Scope, node: &Node, message: String) {
+        if scope.judged {
+            let finding = self.finding(scope, node, message);
+            self.out.findings.insert(finding);
+        }
+    }
+
+    fn tree(&self, file: &str) -> Vec<Node> {
+        // Files that do not parse were refused before; encrypted ones cannot be read here.
+        let text = self.q.folder.text(file).filter(|text| !text.starts_with("$ANSIBLE_VAULT"));
+        text.and_then(|text| yaml::parse(text).ok()).unwrap_or_default()
+    }
+
+    fn playbook(&mut self, file: &str, why: &str, depth: usize) {
+        let Some(real) = self.q.folder.real(file) else { return };
+        if self.out.files.contains_key(&real) || depth > DEPTH {
+            return;
+        }
+        self.out.files.insert(file.to_owned(), why.to_owned());
+        self.out.files.insert(real, why.to_owned());
+        for document in self.tree(file) {
+            for play in document.list() {
+                let imported =
+                    play.pairs().into_iter().find(|(key, ..)| short(key) == "import_playbook");
+                match imported {
+                    Some((_, _, node)) => self.import_playbook(file, node, depth),
+                    None => self.play(file, play),
+                }
+            }
+        }
+    }
+
+    fn import_playbook(&mut self, file: &str, node: &Node, depth: usize) {
+        let scope = self.scope(file, Vec::new());
+        let Some(name) = first_word(node) else { return };
+        let why = format!("imported at {}", self.place(file, node.line));
+        if is_templated(&name) {
+            let text = "a playbook's name that is a template cannot be followed before the run; write the name";
+            return self.bad(&scope, node, text.to_owned());
+        }
+        if name.matches('.').count() >= 2 && !name.ends_with("ml") {
+            return check::collection(self, &scope, node, &name);
+        }
+        match join(parent(file), &name).filter(|path| self.q.folder.is_file(path)) {
+            Some(path) => self.playbook(&path, &why, depth + 1),
+            None => self.bad(&scope, node, format!("there is no playbook `{name}` to import")),
+        }
+    }
+
+    fn scope(&self, file: &str, hosts: Vec<String>) -> Scope {
+        Scope {
+            file: file.to_owned(),
+            roles: Vec::new(),
+            base: parent(file).to_owned(),
+            hosts,
+            judged: true,
+        }
+    }
+
+    fn play(&mut self, file: &str, play: &Node) {
+        let hosts = self.hosts(play);
+        let pattern = play.get("hosts").map(pattern).unwrap_or_default();
+        let mut scope = self.scope(file, hosts);
+        let text = format!("hosts: {pattern}");
+        let listed = self.finding(&scope, play, text);
+        self.out.plays.push(listed);
+        self.out.matched |= !scope.hosts.is_empty();
+        // Ansible reads every play before it leaves one out: the files must be there, the rest does not matter.
+        check::play(self, &scope, play);
+        for node in play.get("vars_files").map(Node::list).unwrap_or_default() {
+            if let Some(name) = node.text() {
+                self.named_file(&scope, node, name, "vars", "a variables file");
+            }
+        }
+        for node in play.get("roles").map(Node::list).unwrap_or_default() {
+            let name = node.text().or_else(|| role_name(node)).map(str::to_owned);
+            if let Some(name) = name {
+                check::keywords(self, &scope, node);
+                self.role(&mut scope.clone(), node, &name, &[]);
+            }
+        }
+        for section in ["pre_tasks", "tasks", "post_tasks", "handlers"] {
+            if let Some(tasks) = play.get(section) {
+                self.tasks(&mut scope, tasks);
+            }
+        }
+    }
+
+    /// The selected hosts that a play matches; all of them when only the run can tell.
+    fn hosts(&self, play: &Node) -> Vec<String> {
+        let all = self.q.selected.to_vec();
+        let Some(node) = play.get("hosts") else { return all };
+        let pattern = pattern(node);
+        // Subscripts as in `sip[0]` and templates are Ansible's business.
+        if pattern.is_empty() || is_templated(&pattern) || pattern.contains('[') {
+            return all;
+        }
+        let Ok(matching) = self.q.inventory.select_known(&pattern) else { return all };
+        let names: BTreeSet<&str> = matching.iter().map(|host| host.name.as_str()).collect();
+        all.into_iter().filter(|name| names.contains(name.as_str())).collect()
+    }
+
+    fn tasks(&mut self, scope: &mut Scope, tasks: &Node) {
+        for task in tasks.list() {
+            self.task(scope, task);
+        }
+    }
+
+    fn task(&mut self, scope: &mut Scope, task: &Node) {
+        check::keywords(self, scope, task);
+        let mut is_block = false;
+        for section in ["block", "rescue", "always"] {
+            if let Some(tasks) = task.get(section) {
+                is_block = true;
+                self.tasks(scope, tasks);
+            }
+        }
+        let Some(call) = Call::of(task).filter(|_| !is_block) else { return };
+        check::module(self, scope, &call);
+        match short(&call.module) {
+            "import_tasks" | "include_tasks" | "include" => self.task_file(scope, &call),
+            "import_role" | "include_role" => {
+                let Some(name) = call.argument("name").or_else(|| call.argument("role")) else {
+                    return;
+                };
+                let from = |key: &'static str| call.argument(key).map(|file| (key, file));
+                let from: Vec<(&str, String)> =
+                    ["tasks_from", "handlers_from", "vars_from", "defaults_from"]
+                        .into_iter()
+                        .filter_map(from)
+                        .collect();
+                self.role(&mut scope.clone(), call.node, &name, &from);
+            }
+            "include_vars" => {
+                if let Some(name) = call.argument("file").or_else(|| call.free_form()) {
+                    self.named_file(scope, call.node, &name, "vars", "a variables file");
+                }
+            }
+            "template" => self.source(scope, &call, "templates", "a template"),
+            "copy" => self.source(scope, &call, "files", "a file"),
+            "script" => {
+                if let Some(name) = call.argument("cmd").or_else(|| call.free_form()) {
+                    self.named_file(scope, call.node, &name, "files", "a script");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn source(&mut self, scope: &Scope, call: &Call<'_>, room: &str, what: &str) {
+        let on_host = call.argument("remote_src");
+        if on_host.is_some_and(|text| !is_no(&text)) {
+            return;
+        }
+        if let Some(name) = call.argument("src") {
+            self.named_file(scope, call.node, &name, room, what);
+        }
+    }
+
+    /// Where Ansible looks for a file that a task names: `path_dwim_relative_stack` in its `parsing/dataloader.py`.
+    fn candidates(&self, scope: &Scope, name: &str, room: &str) -> Vec<String> {
+        let mut bases: Vec<String> = scope.roles.iter().rev().cloned().collect();
+        bases.extend(scope.roles.iter().rev().map(|role| format!("{role}/tasks")));
+        bases.push(parent(&scope.file).to_owned());
+        bases.extend([scope.base.clone(), parent(self.q.playbook).to_owned(), String::new()]);
+        let inner = |base: &String| {
+            [join(base, &format!("{room}/{name}")), join(base, name)].into_iter().flatten()
+        };
+        bases.iter().flat_map(inner).collect()
+    }
+
+    /// A file that is named must be there. What is templated, absolute or below a home is decided on the host.
+    fn named_file(&mut self, scope: &Scope, node: &Node, name: &str, room: &str, what: &str) {
+        if name.is_empty() || is_templated(name) || name.starts_with(['/', '~']) {
+            return;
+        }
+        let folder = self.q.folder;
+        let candidates = self.candidates(scope, name, room);
+        let found =
+            candidates.into_iter().find(|path| folder.is_file(path) || folder.is_folder(path));
+        match found {
+            Some(path) => {
+                let why = format!("named at {}", self.place(&scope.file, node.line));
+                self.file(&path, &why);
+            }
+            None => {
+                let whose =
+                    if scope.roles.is_empty() { "beside the playbook" } else { "in the role" };
+                let text =
+                    format!("there is no `{name}` ({what}), neither in `{room}/` nor {whose}");
+                self.bad(scope, node, text);
+            }
+        }
+    }
+
+    fn file(&mut self, path: &str, why: &str) {
+        for known in [Some(path.to_owned()), self.q.folder.real(path)].into_iter().flatten() {
+            self.out.files.entry(known).or_insert_with(|| why.to_owned());
+        }
+    }
+
+    fn task_file(&mut self, scope: &mut Scope, call: &Call<'_>) {
+        let name = call.argument("file").or_else(|| call.free_form());
+        let Some(name) = name.filter(|name| !is_templated(name)) else {
+            // Beside this file or in its role, which travel whole.
+            return;
+        };
+        let folder = self.q.folder;
+        let mut candidates: Vec<String> = join(parent(&scope.file), &name).into_iter().collect();
+        candidates.extend(self.candidates(scope, &name, "tasks"));
+        candidates.extend(self.candidates(scope, &name, "handlers"));
+        let Some(path) = candidates.into_iter().find(|path| folder.is_file(path)) else {
+            return self.bad(scope, call.node, format!("there is no task file `{name}`"));
+        };
+        let why = format!("included at {}", self.place(&scope.file, call.node.line));
+        self.file(&path, &why);
+        self.file_of_tasks(scope, &path);
+    }
+
+    fn file_of_tasks(&mut self, scope: &Scope, path: &str) {
+        let key = (path.to_owned(), scope.roles.clone(), scope.hosts.len());
+        if !self.out.seen.insert(key) {
+            return;
+        }
+        let mut inside = Scope { file: path.to_owned(), ..scope.clone() };
+        for document in self.tree(path) {
+            self.tasks(&mut inside, &document);
+        }
+    }
+
+    /// Follows a role, its dependencies and its tasks.
+    fn role(&mut self, scope: &mut Scope, node: &Node, name: &str, from: &[(&str, String)]) {
+        let why = self.place(&scope.file, node.line);
+        if is_templated(name) {
+            return self.all_roles(scope, &why);
+        }
+        let Some(path) = self.find_role(scope, name) else {
+            if name.matches('.').count() >= 2 {
+                check::collection(self, scope, node, name);
+            } else if self.knows_role_paths() {
+                let paths = self.role_paths(scope).join("`, `");
+                self.bad(scope, node, format!("there is no role `{name}` in `{paths}`"));
+            }
+            return;
+        };
+        if scope.roles.contains(&path) || scope.roles.len() > DEPTH {
+            return;
+        }
+        // The role itself, and what its folder is behind links.
+        let folder = self.q.folder;
+        let behind = folder.real(parent(&path)).and_then(|real| join(&real, last(&path)));
+        for known in [Some(path.clone()), behind, folder.real(&path)].into_iter().flatten() {
+            self.out.roles.entry(known).or_insert(format!("role at {why}"));
+        }
+        self.inside_role(scope, node, path, from);
+    }
+
+    fn inside_role(
+        &mut self,
+        scope: &mut Scope,
+        node: &Node,
+        path: String,
+        from: &[(&str, String)],
+    ) {
+        let folder = self.q.folder;
+        scope.roles.push(path.clone());
+        if let Some(meta) = folder.main(&format!("{path}/meta")) {
+            let inside = Scope { file: meta.clone(), ..scope.clone() };
+            for document in self.tree(&meta) {
+                for node in document.get("dependencies").map(Node::list).unwrap_or_default() {
+                    let name = node.text().or_else(|| role_name(node)).map(str::to_owned);
+                    if let Some(name) = name {
+                        self.role(&mut inside.clone(), node, &name, &[]);
+                    }
+                }
+            }
+        }
+        for room in ["tasks", "handlers", "vars", "defaults"] {
+            let key = format!("{room}_from");
+            let chosen = from.iter().find(|(known, _)| *known == key).map(|(_, file)| file);
+            let file = match chosen {
+                Some(file) if is_templated(file) => {
+                    // Any file of the room.
+                    self.every_task_file(scope, &format!("{path}/{room}"));
+                    continue;
+                }
+                Some(file) => {
+                    let found = folder.named(&format!("{path}/{room}"), file);
+                    if found.is_none() {
+                        let text = format!("the role `{path}` has no `{room}/{file}`");
+                        self.bad(&Scope { roles: Vec::new(), ..scope.clone() }, node, text);
+                    }
+                    found
+                }
+                None => folder.main(&format!("{path}/{room}")),
+            };
+            if let Some(file) = file.filter(|_| matches!(room, "tasks" | "handlers")) {
+                self.file_of_tasks(scope, &file);
+            }
+        }
+    }
+
+    fn every_task_file(&mut self, scope: &Scope, room: &str) {
+        let scope = Scope { judged: false, ..scope.clone() };
+        for name in self.q.folder.files(room) {
+            self.file_of_tasks(&scope, &name);
+        }
+    }
+
+    fn all_roles(&mut self, scope: &Scope, why: &str) {
+        if self.out.every_role.is_some() {
+            return;
+        }
+        self.out.every_role = Some(format!("a role's name is a template at {why}"));
+        for path in self.role_paths(scope) {
+            for name in self.q.folder.folders(&path) {
+                let Some(path) = join(&path, &name) else { continue };
+                let mut inside = Scope { judged: false, ..scope.clone() };
+                let node = Node { line: 1, column: 1, value: Value::List(Vec::new()) };
+                self.inside_role(&mut inside, &node, path, &[]);
+            }
+        }
+    }
+
+    /// `get_role_path` in Ansible's `playbook/role/definition.py`.
+    fn find_role(&self, scope: &Scope, name: &str) -> Option<String> {
+        let folder = self.q.folder;
+        let parts: Vec<&str> = name.split('.').collect();
+        if let [namespace, collection, role] = parts[..] {
+            let path = format!("{}/{namespace}/{collection}/roles/{role}", check::COLLECTIONS);
+            return folder.is_folder(&path).then_some(path);
+        }
+        let paths = self.role_paths(scope).into_iter().filter_map(|path| join(&path, name));
+        paths.into_iter().find(|path| folder.is_folder(path))
+    }
+
+    pub(crate) fn role_paths(&self, scope: &Scope) -> Vec<String> {
+        let mut paths: Vec<String> = join(&scope.base, "roles").into_iter().collect();
+        match self.q.folder.setting(&["roles_path"]) {
+            Some(value) => paths.extend(value.split(':').filter_map(|path| join("", path))),
+            None => paths.push("roles".to_owned()),
+        }
+        paths.extend(scope.roles.last().map(|role| parent(role).to_owned()));
+        paths.push(scope.base.clone());
+        let mut unique = Vec::new();
+        for path in paths {
+            if !unique.contains(&path) {
+                unique.push(path);
+            }
+        }
+        unique.retain(|path| !path.is_empty());
+        unique
+    }
+
+    /// Whether no role can come from a folder of the host.
+    fn knows_role_paths(&self) -> bool {
+        match self.q.folder.setting(&["roles_path"]) {
+            Some(value) => value.split(':').all(|path| join("", path).is_some()),
+            None => self.q.folder.is_folder("roles"),
+        }
+    }
+}
+
+/// A module that a task calls.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) module: String,
+    /// Points at the call.
+    pub(crate) node: &'a Node,
+    value: &'a Node,
+    args: Option<&'a Node>,
+    /// `action` and `local_action` hold the module's name in front of the arguments.
+    named_inside: bool,
+}
+
+impl<'a> Call<'a> {
+    pub(crate) fn of(task: &'a Node) -> Option<Self> {
+        let pairs = task.pairs();
+        let is_module = |key: &str| !check::is_keyword(key) && !key.starts_with("with_");
+        let (key, node, value) = pairs.into_iter().find(|(key, ..)| is_module(key))?;
+        let named_inside = matches!(short(key), "action" | "local_action");
+        let module = if named_inside {
+            let name = value.get("module").and_then(Node::text).or_else(|| value.text())?;
+            name.split_whitespace().next()?.to_owned()
+        } else {
+            key.to_owned()
+        };
+        Some(Self { module, node, value, args: task.get("args"), named_inside })
+    }
+
+    /// An argument's text, however it is written.
+    pub(crate) fn argument(&self, name: &str) -> Option<String> {
+        let of = |node: &Node| node.get(name).and_then(Node::text).map(str::to_owned);
+        let inline = || {
+            let text = self.value.text()?;
+            let start = format!("{name}=");
+            let word = text.split_whitespace().find_map(|word| word.strip_prefix(&start))?;
+            Some(word.trim_matches(['"', '\'']).to_owned())
+        };
+        of(self.value).or_else(inline).or_else(|| self.args.and_then(of))
+    }
+
+    /// The first word of an argument without a name.
+    pub(crate) fn free_form(&self) -> Option<String> {
+        let text = self.value.text()?.trim();
+        let text = if self.named_inside { text.split_once(' ')?.1.trim() } else { text };
+        if is_templated(text) {
+            return Some(text.to_owned());
+        }
+        let word = text.split_whitespace().next()?;
+        (!word.contains('=')).then(|| word.trim_matches(['"', '\'']).to_owned())
+    }
+}
+
+pub(crate) fn is_no(text: &str) -> bool {
+    matches!(text.to_ascii_lowercase().as_str(), "false" | "no" | "off" | "0" | "n" | "f" | "")
+}
+
+fn first_word(node: &Node) -> Option<String> {
+    let text = node.text().or_else(|| node.get("file").and_then(Node::text))?.trim();
+    let word = if is_templated(text) { text } else { text.split_whitespace().next()? };
+    Some(word.to_owned())
+}
+
+fn last(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+fn role_name(node: &Node) -> Option<&str> {
+    node.get("role").or_else(|| node.get("name")).and_then(Node::text)
+}
+
+fn pattern(node: &Node) -> String {
+    match node.text() {
+        Some(text) => text.trim().to_owned(),
+        None => node.list().iter().filter_map(Node::text).collect::<Vec<_>>().join(","),
+    }
+}

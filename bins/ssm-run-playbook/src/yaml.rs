@@ -1,0 +1,191 @@
+//! YAML as a small tree in which every node knows its line, so that a finding can point at its place.
+
+use serde_saphyr::granit_parser::{Event, Parser, Span};
+
+/// More nodes than this come from aliases of aliases, not from a person.
+const NODES: usize = 1_000_000;
+
+/// Where a file stops being YAML, and why.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Broken {
+    /// Counted from 1.
+    pub(crate) line: u32,
+    /// Counted from 1.
+    pub(crate) column: u32,
+    pub(crate) message: String,
+}
+
+impl Broken {
+    pub(crate) fn new(line: u32, column: u32, message: &str) -> Self {
+        Self { line, column, message: message.to_owned() }
+    }
+}
+
+/// A value and its place.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Node {
+    pub(crate) line: u32,
+    pub(crate) column: u32,
+    pub(crate) value: Value,
+}
+
+/// Numbers, booleans and null are scalars like any other.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Value {
+    Scalar(String),
+    List(Vec<Node>),
+    Map(Vec<(Node, Node)>),
+}
+
+impl Node {
+    pub(crate) fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Scalar(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn list(&self) -> &[Node] {
+        match &self.value {
+            Value::List(items) => items,
+            _ => &[],
+        }
+    }
+
+    /// Key, its node and the value, also of merged mappings (`<<`).
+    pub(crate) fn pairs(&self) -> Vec<(&str, &Node, &Node)> {
+        let Value::Map(pairs) = &self.value else { return Vec::new() };
+        let mut out = Vec::new();
+        for (key, value) in pairs {
+            match key.text() {
+                Some("<<") if value.list().is_empty() => out.extend(value.pairs()),
+                Some("<<") => out.extend(value.list().iter().flat_map(Node::pairs)),
+                Some(text) => out.push((text, key, value)),
+                None => {}
+            }
+        }
+        out
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Node> {
+        self.pairs().into_iter().find(|(key, ..)| *key == name).map(|(.., value)| value)
+    }
+
+    fn size(&self) -> usize {
+        1 + match &self.value {
+            Value::Scalar(_) => 0,
+            Value::List(items) => items.iter().map(Node::size).sum(),
+            Value::Map(pairs) => pairs.iter().map(|(key, value)| key.size() + value.size()).sum(),
+        }
+    }
+}
+
+fn place(span: &Span) -> (u32, u32) {
+    let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+    (number(span.start.line()), number(span.start.col() + 1))
+}
+
+/// What a file holds, one after the other, without its comments.
+pub(crate) fn events(text: &str) -> Result<Vec<(Event<'_>, Span)>, Broken> {
+    let mut events = Vec::new();
+    for next in Parser::new_from_str(text) {
+        match next {
+            Ok((Event::Comment(..), _)) => {}
+            Ok(event) => events.push(event),
+            Err(error) => {
+                let (line, column) = place(&Span::empty(*error.marker()));
+                return Err(Broken::new(line, column, &error.info()));
+            }
+        }
+    }
+    Ok(events)
+}
+
+/// The documents of a file.
+pub(crate) fn parse(text: &str) -> Result<Vec<Node>, Broken> {
+    let mut tree = Tree { events: events(text)?.into_iter(), anchors: Vec::new(), nodes: 0 };
+    let mut documents = Vec::new();
+    while let Some(node) = tree.node()? {
+        documents.push(node);
+    }
+    Ok(documents)
+}
+
+struct Tree<'t, I: Iterator<Item = (Event<'t>, Span)>> {
+    events: I,
+    anchors: Vec<(usize, Node)>,
+    nodes: usize,
+}
+
+impl<'t, I: Iterator<Item = (Event<'t>, Span)>> Tree<'t, I> {
+    /// The next node, or nothing at the end of a collection or of the file.
+    fn node(&mut self) -> Result<Option<Node>, Broken> {
+        while let Some((event, span)) = self.events.next() {
+            let (line, column) = place(&span);
+            let (value, anchor) = match event {
+                Event::Scalar(text, _, anchor, _) => (Value::Scalar(text.into_owned()), anchor),
+                Event::SequenceStart(_, anchor, _) => {
+                    let mut items = Vec::new();
+                    while let Some(item) = self.node()? {
+                        items.push(item);
+                    }
+                    (Value::List(items), anchor)
+                }
+                Event::MappingStart(_, anchor, _) => {
+                    let mut pairs = Vec::new();
+                    while let Some(key) = self.node()? {
+                        let Some(value) = self.node()? else { break };
+                        pairs.push((key, value));
+                    }
+                    (Value::Map(pairs), anchor)
+                }
+                Event::Alias(id) => {
+                    let known = self.anchors.iter().rev().find(|(anchor, _)| *anchor == id);
+                    let node = known.map(|(_, node)| node.clone());
+                    self.nodes += node.as_ref().map_or(0, Node::size);
+                    (node.map_or(Value::Scalar(String::new()), |node| node.value), 0)
+                }
+                Event::SequenceEnd | Event::MappingEnd => return Ok(None),
+                _ => continue,
+            };
+            let node = Node { line, column, value };
+            self.nodes += 1;
+            if self.nodes > NODES {
+                return Err(Broken::new(line, column, "its aliases make it too large"));
+            }
+            if anchor != 0 {
+                self.anchors.push((anchor, node.clone()));
+            }
+            return Ok(Some(node));
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_know_their_line_and_aliases_are_followed() {
+        let text =
+            "---\nbase: &b\n  run_once: true\ntask:\n  <<: *b\n  name: x\n  list: [1, {a: 2}]\n";
+        let documents = parse(text).unwrap();
+        let task = documents[0].get("task").unwrap();
+        assert_eq!(task.get("run_once").and_then(Node::text), Some("true"));
+        assert_eq!(task.get("name").map(|node| (node.line, node.column)), Some((6, 9)));
+        assert_eq!(task.get("list").unwrap().list()[1].get("a").and_then(Node::text), Some("2"));
+        assert_eq!(parse("").unwrap(), []);
+        assert_eq!(parse("a: [\n").unwrap_err().line, 1);
+    }
+
+    #[test]
+    fn aliases_of_aliases_end_in_an_error_and_not_in_all_memory() {
+        let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for n in 1..12 {
+            let list = vec![format!("*a{}", n - 1); 9].join(", ");
+            text.push_str(&format!("a{n}: &a{n} [{list}]\n"));
+        }
+        assert!(parse(&text).unwrap_err().message.contains("too large"));
+    }
+}

@@ -1,0 +1,164 @@
+//! What would travel, and what is refused because it could not work on the hosts.
+
+use crate::double::Double;
+use crate::{Repository, ended};
+use serde_json::Value;
+use std::path::Path;
+
+const FINE: &str = "- name: Fine\n  ansible.builtin.debug:\n    msg: x\n";
+
+/// What `--print-bundle` lists, by path, with why.
+fn printed(repository: &Repository, args: &[&str]) -> Vec<(String, String)> {
+    let double = Double::start(&[]);
+    let args = [&["--print-bundle", "--format", "json"], args].concat();
+    let outcome = repository.tool(&double, &args).run();
+    ended(&outcome, 0, &[]);
+    assert!(double.operations().is_empty(), "{:?}", double.operations());
+    let document: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!(document["sha256"].as_str().unwrap().len(), 64);
+    assert!(document["bytes"].as_u64().unwrap() > 0);
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let files = document["files"].as_array().unwrap();
+    files.iter().map(|file| (text(&file["path"]), text(&file["why"]))).collect()
+}
+
+#[test]
+fn the_bundle_is_listed_with_reasons_and_nothing_is_asked() {
+    let repository = Repository::new(FINE);
+    repository.write("ansible/roles/unused/tasks/main.yml", FINE);
+    repository.write("ansible/playbooks/other.yml", "- hosts: all\n  roles: [unused]\n");
+    let files = printed(&repository, &[]);
+    let listed: Vec<String> = files.iter().map(|(path, why)| format!("{path}: {why}")).collect();
+    let own = |line: &&String| !line.starts_with(".ssm-run-playbook/");
+    insta::assert_snapshot!(listed.iter().filter(own).cloned().collect::<Vec<_>>().join("\n"), @r"
+    ansible.cfg: Ansible's settings
+    inventories/dev/group_vars/all.yml: variables of dev
+    inventories/dev/inventory.json: the inventory with all hosts
+    playbooks/site.yml: the playbook
+    roles/demo/tasks/main.yml: role at ansible/playbooks/site.yml:4
+    ");
+    let double = Double::start(&[]);
+    let outcome = repository.tool(&double, &["--print-bundle"]).run();
+    ended(&outcome, 0, &["inside the command that runs it", "unpacked,", "role at "]);
+}
+
+#[test]
+fn the_repositorys_own_playbooks_travel_with_all_they_need() {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ansible");
+    let repository = Repository::new(FINE);
+    let hosts = ["sip-1", "database", "message_bus", "asterisk", "nginx"];
+    let ids: Vec<String> = (0..hosts.len()).map(|n| format!("i-0000000000000000{n}")).collect();
+    let all: Vec<_> = hosts.iter().zip(&ids).map(|(&name, id)| (name, Some(id.as_str()))).collect();
+    repository.inventory(&all);
+    let own = own.to_str().unwrap();
+    // Of the play on all hosts only the common role, and the roles of the other plays, which Ansible reads as well.
+    let args = ["--ansible-dir", own, "--limit", "all"];
+    std::fs::remove_dir_all(repository.path().join("ansible")).unwrap();
+    let double = Double::start(&[]);
+    let outcome = deploy_testkit::Tool::new(env!("CARGO_BIN_EXE_ssm-run-playbook"))
+        .aws(&double.url())
+        .cwd(repository.path())
+        .args([
+            "--inventory",
+            "inventory.json",
+            "--print-bundle",
+            "--format",
+            "json",
+            "deploy-all.yml",
+        ])
+        .args(args)
+        .run();
+    ended(&outcome, 0, &[]);
+    let document: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let travels =
+        |path: &str| document["files"].as_array().unwrap().iter().any(|file| file["path"] == path);
+    for path in [
+        "ansible.cfg",
+        "inventories/dev/group_vars/all.yml",
+        "playbooks/deploy-all.yml",
+        "playbooks/site.yml",
+        "playbooks/verify.yml",
+        "roles/common/tasks/secret.yml",
+        "roles/foundation-asterisk/templates/pjsip.conf.j2",
+        "roles/foundation-nginx/files/foundation-health.py",
+    ] {
+        assert!(travels(path), "{path} does not travel");
+    }
+    assert!(!travels("README.md"));
+}
+
+#[test]
+fn all_that_cannot_work_is_named_at_once_and_annotated() {
+    let tasks = "- name: Once\n  ansible.builtin.debug:\n    msg: x\n  run_once: true\n\
+        - name: Elsewhere\n  ansible.builtin.template:\n    src: gone.j2\n    dest: /x\n  delegate_to: sip-2\n\
+        - name: Reboot\n  ansible.builtin.reboot:\n- name: Far\n  community.general.ufw:\n    rule: allow\n";
+    let repository = Repository::new(tasks);
+    repository.write(".git/HEAD", "");
+    repository
+        .write("ansible/inventories/dev/group_vars/vault.yml", "$ANSIBLE_VAULT;1.1;AES256\n33\n");
+    let double = Double::start(&[]);
+    let outcome = repository.tool(&double, &["--limit", "all"]).actions().run();
+    let file = "ansible/roles/demo/tasks/main.yml";
+    ended(
+        &outcome,
+        2,
+        &[
+            "cannot run on the hosts: 6",
+            &format!("{file}:4: `run_once` would run on each of 2 hosts"),
+            &format!("{file}:6: there is no `gone.j2`"),
+            &format!("{file}:9: `delegate_to: sip-2`"),
+            &format!("{file}:11: `reboot`"),
+            &format!("{file}:13: `community.general.ufw` needs the collection"),
+            "ansible/inventories/dev/group_vars/vault.yml:1: encrypted",
+            "hint: nothing was sent",
+            &format!("::error file={file},line=11,"),
+        ],
+    );
+    assert!(double.operations().is_empty(), "{:?}", double.operations());
+}
+
+#[test]
+fn every_file_that_does_not_parse_is_named() {
+    let repository = Repository::new("- name: x\n  ansible.builtin.debug: {msg: x\n");
+    repository.write("ansible/inventories/dev/group_vars/all.yml", "a: [\n");
+    let double = Double::start(&[]);
+    let outcome = repository.tool(&double, &[]).run();
+    let said =
+        ["files that do not parse: 2", "group_vars/all.yml:", "roles/demo/tasks/main.yml:2:"];
+    ended(&outcome, 2, &said);
+}
+
+#[test]
+fn a_playbook_of_other_hosts_is_empty_before_anything_is_sent() {
+    let repository = Repository::new(FINE);
+    repository
+        .write("ansible/playbooks/site.yml", "- hosts: db\n  roles: [demo]\n- hosts: other\n");
+    let double = Double::start(&[]);
+    let outcome = repository.tool(&double, &[]).run();
+    ended(
+        &outcome,
+        3,
+        &["no play of `playbooks/site.yml` matches any of 1", "hosts: db", "hosts: other"],
+    );
+    assert!(double.operations().is_empty());
+}
+
+#[test]
+fn a_serial_play_runs_with_a_word_about_batches_and_a_task_to_start_at() {
+    let repository = Repository::new(
+        "- name: First\n  ansible.builtin.debug:\n    msg: x\n- name: Second\n  ansible.builtin.debug:\n    msg: y\n",
+    );
+    repository.write(
+        "ansible/playbooks/site.yml",
+        "- hosts: sip\n  gather_facts: false\n  serial: 1\n  roles: [demo]\n",
+    );
+    let double = Double::start(&[]);
+    let args = ["--start-at-task", "Second", "--ansible-verbosity", "2"];
+    let outcome = repository.tool(&double, &args).run();
+    ended(
+        &outcome,
+        0,
+        &["site.yml:3: `serial` means nothing here", "task path:", "1 of 1 hosts good"],
+    );
+    assert_eq!(repository.report()["subjects"][0]["data"]["ok"], 1);
+}
