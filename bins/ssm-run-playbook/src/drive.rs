@@ -107,6 +107,7 @@ impl<'a> Drive<'a> {
             }
             Ok(Ok(None)) | Err(_) => {
                 self.cancel_all().await;
+                self.note_agents().await;
                 let waited = human(self.plan.timeout);
                 let ending =
                     |seen: &str| Ending::TimedOut(format!("no answer after {waited}{seen}"));

@@ -115,7 +115,12 @@ fn judge_recap(recap: &Recap) -> (SubjectOutcome, Exit, String) {
             (SubjectOutcome::Failed, Exit::Usage, format!("Ansible cannot start: {}", error()))
         }
         (State::Done, rc, None) => {
-            let rc = rc.map_or("no status".to_owned(), |rc| format!("status {rc}"));
+            let rc = match rc {
+                // 128 and SIGKILL: somebody ended it from outside, most often the kernel.
+                Some(137) => "status 137 (killed; out of memory?)".to_owned(),
+                Some(rc) => format!("status {rc}"),
+                None => "no status".to_owned(),
+            };
             let text = format!("ansible-playbook ended with {rc} at {at}: {}", error());
             (SubjectOutcome::Failed, Exit::Verdict, text)
         }
@@ -489,7 +494,7 @@ mod tests {
         check(
             r#"{"state":"done","rc":137,"tasks":3,"last":"t"}"#,
             Exit::Verdict,
-            "status 137 at t",
+            "status 137 (killed; out of memory?) at t",
         );
         check(r#"{"state":"timeout","tasks":3,"last":"t"}"#, Exit::Timeout, "3 results, at t");
         check(r#"{"state":"locked","error":"run r1"}"#, Exit::Unavailable, "another run (run r1)");

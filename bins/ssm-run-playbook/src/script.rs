@@ -25,6 +25,8 @@ pub(crate) const SLICE_CHARS: usize = 23_000;
 
 const ANSWER: &str = r#"umask 077
 answer() { printf 'ssm-run-playbook/1 {"state":"%s","error":"%s"}\n' "$1" "$2"; exit "$3"; }
+# On a full disk the agent needs the room for what it has to say.
+broken() { rm -rf "$base/incoming/$run" "$base/runs/$run/work"; answer broken "$1" 1; }
 "#;
 
 /// The bundle in parts for the command line.
@@ -49,8 +51,8 @@ fn head(base: &str, run: &str, sha256: &str) -> String {
 pub(crate) fn keep_part(base: &str, run: &str, number: usize, part: &str) -> String {
     format!(
         r#"{}incoming="$base/incoming/$run"
-mkdir -p "$incoming" || answer broken "cannot create $incoming" 1
-printf %s '{part}' | base64 -d > "$incoming/{number:04}.tmp" && mv "$incoming/{number:04}.tmp" "$incoming/{number:04}" || answer broken "cannot write to $incoming" 1
+mkdir -p "$incoming" || broken "cannot create $incoming"
+printf %s '{part}' | base64 -d > "$incoming/{number:04}.tmp" && mv "$incoming/{number:04}.tmp" "$incoming/{number:04}" || broken "cannot write to $incoming"
 answer part '' 0
 "#,
         head(base, run, "")
@@ -75,7 +77,7 @@ pub(crate) fn run(
         r#"PATH="${PATH:+$PATH:}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 command -v python3 > /dev/null || answer no-ansible 'python3 is not on PATH' 1
 command -v ansible-playbook > /dev/null || answer no-ansible 'ansible-playbook is not on PATH' 1
-mkdir -p "$base/runs" "$base/bundles" "$base/incoming" || answer broken "cannot create $base" 1
+mkdir -p "$base/runs" "$base/bundles" "$base/incoming" || broken "cannot create $base"
 bundle="$base/bundles/$sha"
 right() { [ "$(sha256sum < "$1" | cut -d ' ' -f 1)" = "$sha" ]; }
 "#,
@@ -83,10 +85,10 @@ right() { [ "$(sha256sum < "$1" | cut -d ' ' -f 1)" = "$sha" ]; }
     if let Some((count, part)) = last {
         script.push_str(&format!(
             r#"incoming="$base/incoming/$run"
-mkdir -p "$incoming" "$bundle" && printf %s '{part}' | base64 -d > "$incoming/{count:04}" || answer broken "cannot write to $incoming" 1
-cat "$incoming"/[0-9][0-9][0-9][0-9] > "$incoming/bundle"
-right "$incoming/bundle" || answer broken 'the bundle arrived damaged' 1
-mv "$incoming/bundle" "$bundle/bundle.tar.gz" && rm -rf "$incoming" || answer broken "cannot write to $bundle" 1
+mkdir -p "$incoming" "$bundle" && printf %s '{part}' | base64 -d > "$incoming/{count:04}" || broken "cannot write to $incoming"
+cat "$incoming"/[0-9][0-9][0-9][0-9] > "$incoming/bundle" || broken "cannot write to $incoming"
+right "$incoming/bundle" || broken 'the bundle arrived damaged'
+mv "$incoming/bundle" "$bundle/bundle.tar.gz" && rm -rf "$incoming" || broken "cannot write to $bundle"
 "#
         ));
     }
@@ -95,12 +97,12 @@ mv "$incoming/bundle" "$bundle/bundle.tar.gz" && rm -rf "$incoming" || answer br
 touch "$bundle"
 folder="$base/runs/$run"
 if [ -f "$folder/resume" ]; then
-  mv "$folder/resume" "$folder/resumed" && rm -rf "$folder/work" || answer broken "cannot write to $folder" 1
+  mv "$folder/resume" "$folder/resumed" && rm -rf "$folder/work" || broken "cannot write to $folder"
 else
   mkdir "$folder" || answer duplicate "$folder exists" 1
 fi
-mkdir "$folder/work" && tar -xzf "$bundle/bundle.tar.gz" -C "$folder/work" || answer broken "cannot unpack into $folder" 1
-printf %s '{encoded}' | base64 -d > "$folder/request.json" || answer broken "cannot write to $folder" 1
+mkdir "$folder/work" && tar -xzf "$bundle/bundle.tar.gz" -C "$folder/work" || broken "cannot unpack into $folder"
+printf %s '{encoded}' | base64 -d > "$folder/request.json" || broken "cannot write to $folder"
 exec python3 "$folder/work/.ssm-run-playbook/run.py" "$base" "$folder"
 "#
     ));

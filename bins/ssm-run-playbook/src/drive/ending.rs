@@ -35,7 +35,7 @@ pub(crate) enum Ending {
 pub(crate) const CANCELLED: &str = "its command was cancelled";
 
 /// A green recap counts only when Systems Manager saw the command succeed as well.
-pub(super) fn believe(recap: Recap, invocation: &Invocation) -> Ending {
+pub(super) fn believe(mut recap: Recap, invocation: &Invocation) -> Ending {
     let green = recap.state == State::Done && recap.rc == Some(0);
     if green && invocation.details != "Success" {
         return Ending::NoResult(format!(
@@ -43,7 +43,23 @@ pub(super) fn believe(recap: Recap, invocation: &Invocation) -> Ending {
             invocation.details
         ));
     }
+    if recap.state == State::Broken
+        && let Some(said) = errors(&invocation.output)
+    {
+        let why = recap.error.unwrap_or_default();
+        recap.error = Some(format!("{why}: {said}"));
+    }
     Ending::Recap(Box::new(recap))
+}
+
+/// What the script's own programs complained about; the list of invocations has stderr after this line.
+fn errors(output: &str) -> Option<String> {
+    let said = output.split_once("----------ERROR-------")?.1;
+    let mut lines: Vec<&str> =
+        said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    // Programs in a pipe complain one by one of the same.
+    lines.truncate(2);
+    (!lines.is_empty()).then(|| lines.join("; ").chars().take(300).collect())
 }
 
 /// What a missing recap means: <https://docs.aws.amazon.com/systems-manager/latest/userguide/monitor-commands.html>.
@@ -72,7 +88,9 @@ pub(super) fn without_recap(
             let output = invocation.output.trim();
             let tail: String = output.chars().take(300).collect();
             let said = if tail.is_empty() { String::new() } else { format!(": {tail}") };
-            Ending::NoResult(format!("{missing} (Systems Manager says {details}){said}"))
+            // The agent's words for a process that the kernel or a person ended.
+            let hint = if output.contains("signal: killed") { "; out of memory?" } else { "" };
+            Ending::NoResult(format!("{missing} (Systems Manager says {details}){said}{hint}"))
         }
     }
 }
@@ -104,6 +122,22 @@ mod tests {
         let believed =
             |rc, details| matches!(believe(recap(rc), &invocation(details, "")), Ending::Recap(_));
         assert!(believed(0, "Success") && believed(2, "Failed") && !believed(0, "Failed"));
+    }
+
+    #[test]
+    fn what_programs_complained_of_is_part_of_a_broken_run() {
+        let text = r#"ssm-run-playbook/1 {"state":"broken","error":"cannot write to /x"}"#;
+        let said = |output: &str| match believe(
+            recap::parse(text).unwrap(),
+            &invocation("Failed", output),
+        ) {
+            Ending::Recap(recap) => recap.error.unwrap(),
+            other => panic!("{other:?}"),
+        };
+        let errors = "\n----------ERROR-------\nbase64: write error: No space left on device\n";
+        let expected = "cannot write to /x: base64: write error: No space left on device";
+        assert_eq!(said(&format!("{text}{errors}")), expected);
+        assert_eq!(said(text), "cannot write to /x");
     }
 
     #[test]

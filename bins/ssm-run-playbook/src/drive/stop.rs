@@ -72,6 +72,27 @@ impl Drive<'_> {
         }
     }
 
+    /// Where no answer came, what is known of the agent says why.
+    pub(super) async fn note_agents(&self) {
+        let open: Vec<String> = {
+            let ends = self.ends.borrow();
+            let ids = self.plan.hosts.iter().map(|host| host.id.clone());
+            ids.filter(|id| !ends.contains_key(id)).collect()
+        };
+        let asked = timeout(CANCEL_WATCH, self.ssm.unreachable(&open)).await;
+        let reasons = asked.ok().and_then(Result::ok).unwrap_or_default();
+        let mut seen = self.seen.borrow_mut();
+        for id in open {
+            let started = self.started.borrow().contains(&id);
+            let waits = (!started).then(|| "its agent has not taken the command".to_owned());
+            let known = [seen.remove(&id), waits, reasons.get(&id).cloned()];
+            let known: Vec<String> = known.into_iter().flatten().collect();
+            if !known.is_empty() {
+                seen.insert(id, known.join("; "));
+            }
+        }
+    }
+
     /// Every host in the inventory's order; `open` names the ending of those without one.
     pub(super) fn settle(&self, open: impl Fn(&str) -> Ending) -> Vec<HostEnd> {
         let (ends, seen) = (self.ends.borrow(), self.seen.borrow());
