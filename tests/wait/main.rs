@@ -11,12 +11,25 @@
     reason = "a test says what it does and ends where something is wrong"
 )]
 
+#[path = "../cloud/mod.rs"]
 mod cloud;
 mod permissions;
 
-use cloud::{Cloud, Ended, Host};
+use cloud::{ACCOUNT, Cloud, Ended, Host, Run, Tool};
 use serde_json::{Value, json};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+const TOOL: Tool<'_> = Tool { program: "wait-for-cloud-init", key: ACCOUNT, region: "us-east-1" };
+
+fn wait(cloud: &Cloud, name: &str, hosts: &[String], args: &[&str]) -> Run {
+    cloud.start(&TOOL, name, hosts, args)
+}
+
+/// A host's verdict and its cause.
+fn verdict_of<'a>(ended: &'a Ended, host: &str) -> (&'a str, &'a str) {
+    let data = &ended.host(host)["data"];
+    (data["verdict"].as_str().unwrap(), data["cause"].as_str().unwrap())
+}
 
 /// A version of cloud-init, by the suite that has it, and how `cloud-init status` words the states of the matrix.
 struct Version {
@@ -100,7 +113,10 @@ touch /run/before"#;
 
 #[test]
 fn every_boot_is_judged_by_its_truth() {
-    let cloud = Cloud::up();
+    let cloud = Cloud::up("wait", Duration::from_secs(600));
+    // What is there already is looked at and left.
+    cloud.local(&["image", "build", "--all"]);
+    cloud.say("images are there");
     launch(&cloud);
     the_matrix_of_versions_and_states(&cloud);
     hosts_that_never_get_there(&cloud);
@@ -165,7 +181,7 @@ fn the_matrix_of_versions_and_states(cloud: &Cloud) {
     let mut hosts = [of("clean"), of("error"), of("warned")].concat();
     hosts.extend(names(&["rebooting", "bare"]));
     let args = ["--timeout", "15m", "--linger", "15m", "--deprecated", "accept"];
-    let wait = cloud.wait("matrix", &hosts, &args);
+    let running = wait(cloud, "matrix", &hosts, &args);
     for (kind, words) in [
         ("clean", "cloud-init in modules-final\n"),
         ("error", "cloud-init in modules-final, 1 error so far\n"),
@@ -173,12 +189,12 @@ fn the_matrix_of_versions_and_states(cloud: &Cloud) {
     ] {
         for host in of(kind) {
             cloud.until(&format!("{host} is in its last stage"), || {
-                wait.said().contains(&format!("{host}: {words}"))
+                running.said().contains(&format!("{host}: {words}"))
             });
         }
     }
     let judged = [": ready: ", ": degraded: ", ": failed: "];
-    let said = wait.said().replace("rebooting: ready: ", "");
+    let said = running.said().replace("rebooting: ready: ", "");
     assert!(!judged.iter().any(|words| said.contains(words)), "{said}");
     cloud.say("all are in their last stage, and none is judged");
     for version in &VERSIONS {
@@ -190,18 +206,18 @@ fn the_matrix_of_versions_and_states(cloud: &Cloud) {
             says(cloud, &format!("{kind}-{}", version.suite), expected, "touch /root/go");
         }
     }
-    let ended = wait.ended();
+    let ended = running.ended();
     assert_eq!(ended.code, 1, "{ended}");
     for version in &VERSIONS {
         let [clean, error, warned] =
             ["clean", "error", "warned"].map(|kind| format!("{kind}-{}", version.suite));
-        let (verdict, cause) = ended.verdict(&clean);
+        let (verdict, cause) = verdict_of(&ended, &clean);
         let expected = format!("cloud-init {}", version.cloud_init);
         assert!(verdict == "ready" && cause.starts_with(&expected), "{clean}: {ended}");
-        let (verdict, cause) = ended.verdict(&error);
+        let (verdict, cause) = verdict_of(&ended, &error);
         assert!(verdict == "failed" && cause.contains("'locale'"), "{error}: {ended}");
         let outcome = ended.host(&warned)["outcome"].as_str().unwrap();
-        let (verdict, cause) = ended.verdict(&warned);
+        let (verdict, cause) = verdict_of(&ended, &warned);
         match version.suite {
             // They keep no account of what they recovered from.
             "bullseye" | "bookworm" => assert_eq!(verdict, "ready", "{warned}: {ended}"),
@@ -219,8 +235,8 @@ fn the_matrix_of_versions_and_states(cloud: &Cloud) {
         says(cloud, &warned, version.warned_done, "");
         stages_are_of_this_boot(&ended, &clean);
     }
-    assert_eq!(ended.verdict("bare").0, "absent", "{ended}");
-    assert_eq!(ended.verdict("rebooting").0, "ready", "{ended}");
+    assert_eq!(verdict_of(&ended, "bare").0, "absent", "{ended}");
+    assert_eq!(verdict_of(&ended, "rebooting").0, "ready", "{ended}");
     let events = cloud.local(&["events", "--since", "1h", "--format", "json"]);
     let rebooted = events
         .lines()
@@ -268,14 +284,14 @@ fn judged_after(cloud: &Cloud, ended: &Ended, hosts: &[String]) -> Vec<f64> {
 fn hosts_that_never_get_there(cloud: &Cloud) {
     cloud.until("it hangs", || !cloud.exec("hanging", "pgrep -f 'sleep infinity'").is_empty());
     let hosts = names(&["hanging", "dead", "no-profile"]);
-    let ended = cloud.wait("late", &hosts, &["--timeout", "15s"]).ended();
+    let ended = wait(cloud, "late", &hosts, &["--timeout", "15s"]).ended();
     assert_eq!(ended.code, 4, "{ended}");
     within(&ended, 15_000);
-    assert_eq!(ended.verdict("hanging").0, "timed-out", "{ended}");
+    assert_eq!(verdict_of(&ended, "hanging").0, "timed-out", "{ended}");
     assert_eq!(ended.host("hanging")["data"]["stage"], "cloud-init", "{ended}");
-    let (verdict, cause) = ended.verdict("dead");
+    let (verdict, cause) = verdict_of(&ended, "dead");
     assert!(verdict == "never-online" && cause.contains("; its console ends: "), "{ended}");
-    let (verdict, cause) = ended.verdict("no-profile");
+    let (verdict, cause) = verdict_of(&ended, "no-profile");
     assert_eq!(verdict, "never-online", "{ended}");
     assert!(cause.contains("it has no instance profile") && cause.contains("launched "), "{ended}");
     cloud.say("hosts that never get there are late, and what can be seen of them is said");
@@ -288,14 +304,14 @@ fn within(ended: &Ended, deadline_ms: u64) {
 }
 
 fn sigterm_leaves_nothing_behind(cloud: &Cloud) {
-    let wait = cloud.wait("stopped", &names(&["hanging"]), &[]);
+    let running = wait(cloud, "stopped", &names(&["hanging"]), &[]);
     cloud.until("it is asked", || running_commands(cloud, "hanging") > 0);
     let begun = Instant::now();
-    wait.terminate();
-    let ended = wait.ended();
+    running.signal("TERM");
+    let ended = running.ended();
     assert_eq!(ended.code, 143, "{ended}");
     assert!(begun.elapsed().as_secs() < 2, "{:?}", begun.elapsed());
-    assert_eq!(ended.verdict("hanging").0, "pending", "{ended}");
+    assert_eq!(verdict_of(&ended, "hanging").0, "pending", "{ended}");
     cloud.until("nothing is asked any more", || running_commands(cloud, "hanging") == 0);
     cloud.say("SIGTERM ends it at once, and its question on the host");
 }
@@ -317,17 +333,20 @@ fn after_a_reboot(cloud: &Cloud) {
     }
     cloud.ec2("stop_instances", json!({"InstanceIds": [cloud.id("rebooting")]}));
     let hosts = [of("clean"), of("error")].concat();
-    cloud.ec2("reboot_instances", json!({"InstanceIds": cloud.ids(&hosts)}));
+    cloud.ec2(
+        "reboot_instances",
+        json!({"InstanceIds": hosts.iter().map(|host| cloud.id(host)).collect::<Vec<_>>()}),
+    );
     for host in &hosts {
         cloud.until(&format!("{host} was rebooted"), || {
             cloud.exec(host, "[ -e /run/before ] || echo rebooted") == "rebooted\n"
         });
     }
     let hosts = [hosts, names(&["rebooting", "hanging"])].concat();
-    let wait = cloud.wait("again", &hosts, &["--timeout", "15m", "--linger", "15m"]);
+    let running = wait(cloud, "again", &hosts, &["--timeout", "15m", "--linger", "15m"]);
     for host in of("clean") {
         cloud.until(&format!("{host} is seen before cloud-init"), || {
-            wait.said().contains(&format!("{host}: cloud-init has not begun\n"))
+            running.said().contains(&format!("{host}: cloud-init has not begun\n"))
         });
     }
     for version in &VERSIONS {
@@ -337,18 +356,18 @@ fn after_a_reboot(cloud: &Cloud) {
     for host in of("clean") {
         cloud.exec(&host, "touch /run/go");
     }
-    let ended = wait.ended();
+    let ended = running.ended();
     assert_eq!(ended.code, 1, "{ended}");
     for host in of("clean") {
-        assert_eq!(ended.verdict(&host).0, "ready", "{host}: {ended}");
+        assert_eq!(verdict_of(&ended, &host).0, "ready", "{host}: {ended}");
     }
     for host in of("error") {
-        assert_eq!(ended.verdict(&host).0, "disabled", "{host}: {ended}");
+        assert_eq!(verdict_of(&ended, &host).0, "disabled", "{host}: {ended}");
         says(cloud, &host, "status: disabled", "");
     }
-    let (verdict, cause) = ended.verdict("rebooting");
+    let (verdict, cause) = verdict_of(&ended, "rebooting");
     assert!(verdict == "stopped" && cause.contains("User initiated"), "{ended}");
-    let (verdict, cause) = ended.verdict("hanging");
+    let (verdict, cause) = verdict_of(&ended, "hanging");
     assert!(verdict == "terminated" && cause.contains("User initiated"), "{ended}");
     cloud.say("not started, disabled, stopped and terminated are told apart");
 }
@@ -364,19 +383,19 @@ fn faults_change_no_verdict(cloud: &Cloud) {
     }
     let hosts = [of("clean"), of("error")].concat();
     let args = ["--timeout", "15m", "--linger", "15m", "--disabled", "accept"];
-    let ended = cloud.wait("faults", &hosts, &args).ended();
+    let ended = wait(cloud, "faults", &hosts, &args).ended();
     assert_eq!(ended.code, 0, "{ended}");
     for host in of("clean") {
-        assert_eq!(ended.verdict(&host).0, "ready", "{host}: {ended}");
+        assert_eq!(verdict_of(&ended, &host).0, "ready", "{host}: {ended}");
     }
     for host in of("error") {
-        assert_eq!(ended.verdict(&host).0, "disabled", "{host}: {ended}");
+        assert_eq!(verdict_of(&ended, &host).0, "disabled", "{host}: {ended}");
     }
     let ended =
-        cloud.wait("faults-late", &names(&["no-profile", "dead"]), &["--timeout", "8s"]).ended();
+        wait(cloud, "faults-late", &names(&["no-profile", "dead"]), &["--timeout", "8s"]).ended();
     assert_eq!(ended.code, 4, "{ended}");
     within(&ended, 8_000);
-    assert_eq!(ended.verdict("no-profile").0, "never-online", "{ended}");
+    assert_eq!(verdict_of(&ended, "no-profile").0, "never-online", "{ended}");
     cloud.fault(&["remove", "--all"]);
     cloud.say("throttling, errors, dropped connections and stale reads change no verdict");
 
@@ -392,17 +411,16 @@ fn faults_change_no_verdict(cloud: &Cloud) {
         "--code",
         "dies",
     ]);
-    let ended = cloud.wait("agent-drop", &names(&["clean-trixie"]), &["--timeout", "5m"]).ended();
-    assert_eq!((ended.code, ended.verdict("clean-trixie").0), (0, "ready"), "{ended}");
+    let ended = wait(cloud, "agent-drop", &names(&["clean-trixie"]), &["--timeout", "5m"]).ended();
+    assert_eq!((ended.code, verdict_of(&ended, "clean-trixie").0), (0, "ready"), "{ended}");
     cloud.fault(&["remove", "--all"]);
     cloud.say("a question that an agent lost is asked again");
 }
 
 fn another_region_does_not_know_them(cloud: &Cloud) {
-    let key = ("rehearsal", "rehearsal");
+    let tool = Tool { region: "eu-west-1", ..TOOL };
     let hosts = names(&["clean-sid"]);
-    let wait = cloud.wait_as(key, "region", &hosts, "eu-west-1", &["--unknown-grace", "1s"]);
-    let ended = wait.ended();
+    let ended = cloud.start(&tool, "region", &hosts, &["--unknown-grace", "1s"]).ended();
     assert_eq!(ended.code, 2, "{ended}");
     let words =
         format!("EC2 in eu-west-1 does not know `{}` (host `clean-sid`)", cloud.id("clean-sid"));

@@ -1,4 +1,6 @@
-//! A rehearsal cloud of the test's own, and the tool under test in it.
+//! A rehearsal cloud of a test's own, and the tool under test in it. What one tool alone needs is in its own test.
+
+pub(crate) mod policy;
 
 use serde_json::{Map, Value, json};
 use std::cell::RefCell;
@@ -9,8 +11,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The slowest machine that runs this has two busy processors.
-const PATIENCE: Duration = Duration::from_secs(600);
 /// How long `until` waits between two looks: the machine has better things to do.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const ROLE: &str = "hosts";
@@ -23,6 +23,8 @@ pub(crate) struct Cloud {
     subnet: RefCell<String>,
     ids: RefCell<BTreeMap<String, String>>,
     begun: Instant,
+    /// The slowest machine that runs this has two busy processors.
+    patience: Duration,
 }
 
 /// A host to launch.
@@ -34,8 +36,20 @@ pub(crate) struct Host<'a> {
     pub(crate) without_profile: bool,
 }
 
+/// Who may do everything.
+pub(crate) const ACCOUNT: (&str, &str) = ("rehearsal", "rehearsal");
+
+/// What to run, and as whom.
+pub(crate) struct Tool<'a> {
+    pub(crate) program: &'a str,
+    /// The key that signs its calls.
+    pub(crate) key: (&'a str, &'a str),
+    /// The inventory's region.
+    pub(crate) region: &'a str,
+}
+
 /// A run of the tool.
-pub(crate) struct Wait {
+pub(crate) struct Run {
     child: Child,
     name: String,
     folder: PathBuf,
@@ -51,15 +65,15 @@ pub(crate) struct Ended {
 }
 
 impl Cloud {
-    pub(crate) fn up() -> Self {
-        let project = format!("wait-{}", std::process::id());
+    pub(crate) fn up(name: &str, patience: Duration) -> Self {
+        let project = format!("{name}-{}", std::process::id());
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
         let scratch = tempfile::tempdir().unwrap();
         let python = virtual_environment().join("bin/python");
         let api = Command::new(python)
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("wait/api.py"))
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("cloud/api.py"))
             .envs(environment(port))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -73,10 +87,8 @@ impl Cloud {
             subnet: RefCell::default(),
             ids: RefCell::default(),
             begun: Instant::now(),
+            patience,
         };
-        // What is there already is looked at and left.
-        cloud.local(&["image", "build", "--all"]);
-        cloud.say("images are there");
         cloud.local(&["up", "--port", &port.to_string()]);
         cloud.make_network();
         cloud.say("the cloud is up");
@@ -147,10 +159,6 @@ impl Cloud {
         self.ids.borrow()[host].clone()
     }
 
-    pub(crate) fn ids(&self, hosts: &[String]) -> Vec<String> {
-        hosts.iter().map(|host| self.id(host)).collect()
-    }
-
     pub(crate) fn ec2(&self, operation: &str, parameters: Value) -> Value {
         self.call("ec2", operation, parameters)
     }
@@ -198,53 +206,56 @@ impl Cloud {
     pub(crate) fn until(&self, what: &str, condition: impl Fn() -> bool) {
         let begun = Instant::now();
         while !condition() {
-            assert!(begun.elapsed() < PATIENCE, "waited {PATIENCE:?} until {what}");
+            assert!(begun.elapsed() < self.patience, "waited {:?} until {what}", self.patience);
             std::thread::sleep(LOOK_EVERY);
         }
     }
 
-    /// Starts the tool for some hosts, in Actions. `key` signs its calls; the account's own may do everything.
-    pub(crate) fn wait_as(
+    /// Starts the tool for some hosts, in Actions, in a folder of this name that holds their inventory.
+    pub(crate) fn start(
         &self,
-        key: (&str, &str),
+        tool: &Tool<'_>,
         name: &str,
         hosts: &[String],
-        region: &str,
         args: &[&str],
-    ) -> Wait {
-        let folder = self.scratch.path().join(name);
-        fs::create_dir_all(&folder).unwrap();
+    ) -> Run {
+        let folder = self.folder(name);
         let listed: Map<String, Value> = hosts
             .iter()
             .map(|host| (host.clone(), json!({"instance_id": self.id(host)})))
             .collect();
-        let inventory = json!({"all": {"hosts": listed, "vars": {"deploy_region": region}}});
+        let inventory = json!({"all": {"hosts": listed, "vars": {"deploy_region": tool.region}}});
         fs::write(folder.join("inventory.json"), inventory.to_string()).unwrap();
         let file = |name: &str| File::create(folder.join(name)).unwrap();
-        let mut command = Command::new(program("wait-for-cloud-init"));
+        let mut command = Command::new(program(tool.program));
         command.args(["--inventory", "inventory.json", "--report", "report.json"]).args(args);
         command.env_clear().envs(environment(self.port)).current_dir(&folder);
         // The tool's region is that of its inventory.
         command.env_remove("AWS_REGION").env_remove("AWS_DEFAULT_REGION");
-        command.env("AWS_ACCESS_KEY_ID", key.0).env("AWS_SECRET_ACCESS_KEY", key.1);
+        command.env("AWS_ACCESS_KEY_ID", tool.key.0).env("AWS_SECRET_ACCESS_KEY", tool.key.1);
         command.env("GITHUB_ACTIONS", "true").env("GITHUB_STEP_SUMMARY", folder.join("summary.md"));
         command.stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
-        Wait { child: command.spawn().expect("the tool starts"), name: name.to_owned(), folder }
+        Run { child: command.spawn().expect("the tool starts"), name: name.to_owned(), folder }
     }
 
-    pub(crate) fn wait(&self, name: &str, hosts: &[String], args: &[&str]) -> Wait {
-        self.wait_as(("rehearsal", "rehearsal"), name, hosts, "us-east-1", args)
+    /// A folder for a run, perhaps with files in it before it starts.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        let folder = self.scratch.path().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        folder
     }
 }
 
-impl Wait {
+impl Run {
     /// What it has said by now.
     pub(crate) fn said(&self) -> String {
         fs::read_to_string(self.folder.join("stderr")).unwrap()
     }
 
-    pub(crate) fn terminate(&self) {
-        let killed = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+    /// `INT` or `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let killed = Command::new("kill").args([&format!("-{name}"), &pid]).status();
         assert!(killed.unwrap().success());
     }
 
@@ -272,12 +283,6 @@ impl Ended {
             .iter()
             .find(|host| host["name"] == name)
             .unwrap_or_else(|| panic!("no {name}: {self}"))
-    }
-
-    /// Its verdict and cause.
-    pub(crate) fn verdict(&self, name: &str) -> (&str, &str) {
-        let data = &self.host(name)["data"];
-        (data["verdict"].as_str().unwrap(), data["cause"].as_str().unwrap())
     }
 }
 
@@ -316,7 +321,7 @@ fn environment(port: u16) -> [(&'static str, String); 7] {
 }
 
 /// A binary of this workspace, beside the test's own.
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     let mut folder = std::env::current_exe().expect("a test knows where it is");
     folder.pop();
     folder.pop();
