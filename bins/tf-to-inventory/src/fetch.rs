@@ -1,13 +1,13 @@
 //! Gets the bytes of a source: stdin, file, S3, or what Terraform says about a folder.
 
 use crate::Args;
-use crate::aws::Client;
 use crate::error::Error;
 use crate::file;
 use crate::folder::{self, Place};
 use crate::profile;
 use crate::source::{Object, Source};
 use deploy_actions::named_variable;
+use deploy_aws::{Bucket, Client};
 use deploy_cli::Context;
 use std::io;
 use std::path::Path;
@@ -66,7 +66,8 @@ async fn from_s3(object: &Object, ctx: &Context) -> Result<Fetched, Error> {
     let failed =
         |source| profile::explain(&name, source, |name, source| Error::Object { name, source });
     let config = deploy_aws::load(ctx, object.region.as_deref()).await.map_err(failed)?;
-    let bytes = Client::new(config).object(&object.bucket, &object.key).await.map_err(failed)?;
+    let bucket = Bucket::new(Client::new(config), &object.bucket);
+    let bytes = bucket.get(&object.key).await.map_err(failed)?;
     Ok(Fetched { name, bytes })
 }
 

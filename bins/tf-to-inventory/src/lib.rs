@@ -170,7 +170,7 @@ async fn look_up(part: &mut Part, args: &Args, ctx: &Context) -> Result<(), Erro
         let config = deploy_aws::load(ctx, region.as_deref()).await;
         let config = config.map_err(|error| failed(scaling::Fault::Aws(error)))?;
         let region = config.region().map(ToString::to_string).unwrap_or_default();
-        let client = aws::Client::new(config);
+        let client = deploy_aws::Client::new(config);
         let found = scaling::resolve(&groups, &region, &client).await.map_err(failed)?;
         part.add(found).map_err(|problems| Error::Conflict { problems })?;
     }

@@ -4,10 +4,10 @@
 //! Shapes: <https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_DescribeAutoScalingGroups.html> and
 //! <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeInstances.html>.
 
-use crate::aws::Client;
+use crate::aws;
 use crate::contract::{ScalingGroup, host_vars, is_instance_id};
 use crate::xml::Element;
-use deploy_aws::Error as AwsError;
+use deploy_aws::{Client, Error as AwsError};
 use deploy_inventory::Host;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,7 +78,8 @@ pub(crate) async fn resolve(
             let mut parameters = listed("AutoScalingGroupNames.member", chunk);
             parameters.push(("MaxRecords".into(), "100".into()));
             parameters.extend(token.map(|token| ("NextToken".to_owned(), token)));
-            let text = client.describe_auto_scaling_groups(parameters).await.map_err(Fault::Aws)?;
+            let text =
+                aws::describe_auto_scaling_groups(client, parameters).await.map_err(Fault::Aws)?;
             token = groups_page(&text, &mut members)?;
             if token.is_none() {
                 break;
@@ -108,7 +109,7 @@ pub(crate) async fn resolve(
             parameters.push(("Filter.1.Name".into(), "instance-id".into()));
             parameters.push(("MaxResults".into(), "1000".into()));
             parameters.extend(token.map(|token| ("NextToken".to_owned(), token)));
-            let text = client.describe_instances(parameters).await.map_err(Fault::Aws)?;
+            let text = aws::describe_instances(client, parameters).await.map_err(Fault::Aws)?;
             token = instances_page(&text, &mut instances)?;
             if token.is_none() {
                 break;

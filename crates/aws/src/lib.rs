@@ -1,10 +1,14 @@
 //! The AWS SDK as this project uses it: where region, retries and timeouts are set, and what an error means for the
 //! exit status. The endpoint is the SDK's own business (`AWS_ENDPOINT_URL`); nothing here knows where it points.
 
+mod call;
 mod error;
+mod s3;
 
 pub use aws_config::SdkConfig;
+pub use call::{Client, Service};
 pub use error::{Error, chain};
+pub use s3::Bucket;
 
 use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
