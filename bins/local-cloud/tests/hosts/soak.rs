@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
+use serde_json::Value;
 
 use crate::cloud::{Cloud, variable};
 use crate::traces;
@@ -289,8 +290,27 @@ impl<'a> Life<'a> {
     /// Waits until the API says what must be, and looks whether the engine agrees.
     fn settle(&self) {
         let what = format!("{self} is {}", self.expected);
-        self.cloud
-            .until(&what, || self.cloud.state(&self.id) == self.expected && self.engine_agrees());
+        self.cloud.until(&what, || self.state() == self.expected && self.engine_agrees());
+    }
+
+    /// What EC2 says, with what became of the host when it says nothing.
+    fn state(&self) -> String {
+        match self.cloud.aws(&["ec2", "describe-instances", "--instance-ids", &self.id]) {
+            Ok(answer) => {
+                let state = answer.pointer("/Reservations/0/Instances/0/State/Name");
+                state.and_then(Value::as_str).unwrap_or_default().to_owned()
+            }
+            Err(error) => {
+                let events = self.cloud.local(&["events"]).stdout;
+                let own: Vec<&str> =
+                    events.lines().filter(|line| line.contains(&self.id)).collect();
+                panic!(
+                    "{self}, engine agrees: {}: {error:?}\n{}",
+                    self.engine_agrees(),
+                    own.join("\n")
+                )
+            }
+        }
     }
 
     fn panicked(&self) -> bool {
