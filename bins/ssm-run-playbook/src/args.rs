@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::waves::{Amount, Batches};
 use deploy_cli::CommonArgs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -67,6 +68,24 @@ pub struct Args {
     /// List what would travel, how large it is and why, and send nothing. No call to AWS.
     #[arg(long)]
     pub print_bundle: bool,
+
+    /// Send the bundle through this S3 bucket, for as long as the run takes. Needed above 1 MiB.
+    #[arg(long, value_name = "NAME")]
+    pub bucket: Option<String>,
+
+    /// Hosts in waves: numbers and percentages of the selected hosts, e.g. `1,25%,100%`; the last repeats.
+    #[arg(long, value_name = "SIZES")]
+    pub batch: Option<Batches>,
+
+    /// Leave the other hosts alone when more hosts of a batch than this are not good, e.g. `1` or `10%` [default: 0].
+    /// Without `--batch` it is Systems Manager's own MaxErrors, by default 100%.
+    #[arg(long, value_name = "N|N%")]
+    pub max_errors: Option<Amount>,
+
+    /// Run this with `sh` on the runner between batches, with HOSTS_DONE and HOSTS_NEXT (comma-separated); a status
+    /// other than 0 leaves the rest alone.
+    #[arg(long, value_name = "CMD", requires = "batch")]
+    pub between_batches: Option<String>,
 
     /// Give up after this long, e.g. `90s` or `30m`, counted for everything. Ansible may end its running task.
     #[arg(long, value_name = "DURATION", value_parser = deploy_cli::parse_duration, default_value = "30m")]

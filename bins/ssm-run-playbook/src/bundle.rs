@@ -9,9 +9,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tar::{Builder, EntryType, Header};
 
-/// More than this goes through a bucket (a later version) or not at all. In parts of 44,000 characters it takes 32
-/// commands.
+/// More than this goes through a bucket or not at all. In parts of 44,000 characters it takes 32 commands.
 pub(crate) const LIMIT_BYTES: usize = 1024 * 1024;
+/// More than this has no place in memory.
+pub(crate) const BUCKET_LIMIT_BYTES: usize = 64 * 1024 * 1024;
 /// Files of this size have no place among roles and would only fill memory.
 const FILE_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -121,15 +122,11 @@ fn file(path: &Path) -> Result<Item, Error> {
 }
 
 /// Packs items, sorted by path, without times and owners.
-pub(crate) fn pack(items: &Items) -> Result<Bundle, Error> {
+pub(crate) fn pack(items: &Items, limit: usize) -> Result<Bundle, Error> {
     let bytes = archive(items)
         .map_err(|source| Error::Write { path: PathBuf::from("the bundle"), source })?;
-    if bytes.len() > LIMIT_BYTES {
-        return Err(Error::TooLarge {
-            bytes: bytes.len(),
-            limit: LIMIT_BYTES,
-            largest: largest(items),
-        });
+    if bytes.len() > limit {
+        return Err(Error::TooLarge { bytes: bytes.len(), limit, largest: largest(items) });
     }
     Ok(Bundle { sha256: hex::encode(Sha256::digest(&bytes)), bytes })
 }
@@ -200,7 +197,7 @@ mod tests {
         old.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
         fs::set_permissions(second.path().join("site.yml"), fs::Permissions::from_mode(0o600))
             .unwrap();
-        let pack_of = |root: &Path| pack(&collect(root, None).unwrap()).unwrap();
+        let pack_of = |root: &Path| pack(&collect(root, None).unwrap(), LIMIT_BYTES).unwrap();
         let (first, changed) = (pack_of(first.path()), second);
         assert_eq!(first.sha256, pack_of(changed.path()).sha256);
         fs::write(changed.path().join("site.yml"), "other").unwrap();
@@ -264,7 +261,9 @@ mod tests {
             "roles/a/files/noise".to_owned(),
             Item::File { bytes: noise, executable: false },
         )]);
-        let Err(Error::TooLarge { bytes, limit, largest }) = pack(&items) else { panic!() };
+        let Err(Error::TooLarge { bytes, limit, largest }) = pack(&items, LIMIT_BYTES) else {
+            panic!()
+        };
         assert!(bytes > limit && largest.starts_with("roles/a/files/noise (1280000 bytes)"));
     }
 }

@@ -5,13 +5,16 @@ mod collect;
 mod ending;
 mod poll;
 mod stop;
+mod waves;
 
 pub(crate) use ending::{CANCELLED, Ending, HostEnd};
+pub(crate) use waves::Halt;
 
 use crate::error::Error;
 use crate::plan::Plan;
-use crate::script;
+use crate::script::{self, Delivery};
 use crate::ssm::{IDS_PER_CALL, Order, Ssm};
+use crate::store::Store;
 use deploy_cli::{Context, Exit, human};
 use poll::Hungry;
 use std::cell::{Cell, RefCell};
@@ -35,6 +38,8 @@ pub(crate) struct Outcome {
     pub(crate) hosts: Vec<HostEnd>,
     /// The signal that ended it.
     pub(crate) stopped: Option<Exit>,
+    /// Why some hosts were left alone.
+    pub(crate) halted: Option<Halt>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +70,8 @@ pub(crate) struct Drive<'a> {
     ctx: &'a Context,
     plan: &'a Plan,
     ssm: Ssm,
+    /// Where a large bundle travels.
+    store: Option<&'a Store>,
     start: Instant,
     numbers: Cell<u32>,
     /// The comment of a SendCommand whose reply is not here yet.
@@ -75,14 +82,26 @@ pub(crate) struct Drive<'a> {
     seen: RefCell<BTreeMap<String, String>>,
     /// Hosts whose agent took the command.
     started: RefCell<BTreeSet<String>>,
+    /// Hosts that a command was sent to.
+    sent: RefCell<BTreeSet<String>>,
+    /// Hosts that found no bundle where they were told to fetch it.
+    asked_again: RefCell<BTreeSet<String>>,
+    /// Why the other hosts are left alone.
+    halted: RefCell<Option<Halt>>,
 }
 
 impl<'a> Drive<'a> {
-    pub(crate) fn new(ctx: &'a Context, plan: &'a Plan, ssm: Ssm) -> Self {
+    pub(crate) fn new(
+        ctx: &'a Context,
+        plan: &'a Plan,
+        ssm: Ssm,
+        store: Option<&'a Store>,
+    ) -> Self {
         Self {
             ctx,
             plan,
             ssm,
+            store,
             start: Instant::now(),
             numbers: Cell::default(),
             sending: RefCell::default(),
@@ -90,6 +109,9 @@ impl<'a> Drive<'a> {
             ends: RefCell::default(),
             seen: RefCell::default(),
             started: RefCell::default(),
+            sent: RefCell::default(),
+            asked_again: RefCell::default(),
+            halted: RefCell::default(),
         }
     }
 
@@ -100,7 +122,7 @@ impl<'a> Drive<'a> {
             result = timeout_at(until, self.all()) => result,
         };
         match result {
-            Ok(Ok(Some(hosts))) => Ok(Outcome { hosts, stopped: None }),
+            Ok(Ok(Some(hosts))) => Ok(Outcome { hosts, stopped: None, halted: self.halted.take() }),
             Ok(Err(error)) => {
                 self.cancel_all().await;
                 Err(error)
@@ -111,7 +133,10 @@ impl<'a> Drive<'a> {
                 let waited = human(self.plan.timeout);
                 let ending =
                     |seen: &str| Ending::TimedOut(format!("no answer after {waited}{seen}"));
-                Ok(Outcome { hosts: self.settle(ending), stopped: None })
+                let reason = format!("the time was over after {waited}");
+                let halted = Some(Halt { exit: Exit::Timeout, reason });
+                let hosts = self.settle(ending, "the time was over");
+                Ok(Outcome { hosts, stopped: None, halted })
             }
         }
     }
@@ -130,8 +155,7 @@ impl<'a> Drive<'a> {
                 .collect();
             return Err(Error::Offline { hosts });
         }
-        self.send_run(&ids, false).await?;
-        if self.wait(ids.len()).await? { self.collect().await.map(Some) } else { Ok(None) }
+        if self.waves().await? { self.collect().await.map(Some) } else { Ok(None) }
     }
 
     fn left(&self) -> Duration {
@@ -151,7 +175,15 @@ impl<'a> Drive<'a> {
         let comment = format!("ssm-run-playbook {} #{} {what}", self.plan.run, self.numbers.get());
         self.sending.replace(Some(comment.clone()));
         let (execution, delivery) = limits;
-        let order = Order { ids, script, comment: &comment, execution, delivery };
+        // Inside a wave all hosts run; the wave itself is judged.
+        let max_errors = match self.plan.max_errors {
+            Some(amount) if self.plan.waves.len() == 1 && matches!(kind, Kind::Run { .. }) => {
+                amount.to_string()
+            }
+            _ => "100%".to_owned(),
+        };
+        let max_errors = max_errors.as_str();
+        let order = Order { ids, script, comment: &comment, execution, max_errors, delivery };
         let command = self.ssm.send(&order).await?;
         self.ctx.progress().debug(&format!("command {command}: {comment}"));
         let waiting = ids.iter().cloned().collect();
@@ -162,9 +194,21 @@ impl<'a> Drive<'a> {
     }
 
     async fn send_run(&self, ids: &[String], with_bundle: bool) -> Result<(), Error> {
+        let limits = Plan::limits(self.left());
+        let url = match self.store.filter(|_| with_bundle) {
+            Some(store) => Some(store.offer(&self.plan.bundle.bytes, limits.1).await?),
+            None => None,
+        };
+        let delivery = match (&url, self.plan.parts.last()) {
+            (Some(url), _) => Some(Delivery::Address(url)),
+            (None, Some(part)) if with_bundle => {
+                Some(Delivery::LastPart(self.plan.parts.len(), part))
+            }
+            _ => None,
+        };
         for some in ids.chunks(IDS_PER_CALL) {
-            let script = self.plan.run_script(some, self.left(), with_bundle)?;
-            let limits = Plan::limits(self.left());
+            self.sent.borrow_mut().extend(some.iter().cloned());
+            let script = self.plan.run_script(some, self.left(), delivery)?;
             self.send(some, Kind::Run { with_bundle }, "run", &script, limits).await?;
         }
         for id in ids {

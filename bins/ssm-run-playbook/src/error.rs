@@ -159,9 +159,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// Too much for a way without a bucket.
-    #[error(
-        "the bundle takes {bytes} bytes compressed; at most {limit} can be sent through Systems Manager"
-    )]
+    #[error("the bundle takes {bytes} bytes compressed; at most {limit} can be sent this way")]
     TooLarge {
         /// Its size.
         bytes: usize,
@@ -189,6 +187,12 @@ pub enum Error {
     Offline {
         /// Each with its reason.
         hosts: Vec<String>,
+    },
+    /// The command between two batches cannot be started.
+    #[error("cannot start the command of `--between-batches`")]
+    Between {
+        /// Why.
+        source: io::Error,
     },
     /// AWS gave no usable answer.
     #[error(transparent)]
@@ -236,7 +240,9 @@ impl Failure for Error {
             Self::NoPlay { .. } => Some(
                 "nothing was sent; is `--limit` right, and does the inventory have these groups?".to_owned(),
             ),
-            Self::TooLarge { largest, .. } => Some(format!("the largest files: {largest}")),
+            Self::TooLarge { largest, .. } => Some(format!(
+                "`--bucket` sends up to 64 MiB through S3; the largest files: {largest}"
+            )),
             Self::RequestTooLarge { .. } => {
                 Some("put large data into a file of the Ansible folder".to_owned())
             }

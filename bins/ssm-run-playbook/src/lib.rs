@@ -20,12 +20,16 @@ mod report;
 mod request;
 mod script;
 mod ssm;
+mod store;
+mod waves;
 mod yaml;
 
 pub use args::Args;
 pub use error::{Error, Finding};
+pub use waves::{Amount, Batches};
 
 use deploy_cli::{Context, Done};
+use store::Store;
 
 /// Runs the tool.
 ///
@@ -37,7 +41,13 @@ pub async fn run(args: &Args, ctx: &Context) -> Result<Done, Error> {
         return Ok(print::bundle(ctx, &plan));
     }
     let config = deploy_aws::load(ctx, plan.region.as_deref()).await?;
-    let outcome = drive::Drive::new(ctx, &plan, ssm::Ssm::new(&config)).run().await?;
+    let store = plan.bucket.as_ref().map(|name| Store::new(&config, name, &plan.bundle.sha256));
+    let drive = drive::Drive::new(ctx, &plan, ssm::Ssm::new(&config), store.as_ref());
+    let outcome = drive.run().await;
+    if let Some(store) = &store {
+        store.remove(ctx).await;
+    }
+    let outcome = outcome?;
     if let Some(folder) = &args.log_dir {
         report::write_logs(folder, &outcome.hosts)?;
     }

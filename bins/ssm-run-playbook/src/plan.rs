@@ -1,12 +1,14 @@
 //! Everything that is decided before the first call: which hosts, what travels, for how long. Bad input ends here.
 
 use crate::args::Args;
-use crate::bundle::{self, Bundle, Item};
+use crate::bundle::{self, BUCKET_LIMIT_BYTES, Bundle, Item, LIMIT_BYTES};
 use crate::error::Error;
 use crate::folder::Folder;
 use crate::needed::{self, Reasons};
 use crate::reach::{self, Question, Reach};
 use crate::request::{self, ExtraVars, Request, Target};
+use crate::script::Delivery;
+use crate::waves::Amount;
 use crate::{check, playbook, script};
 use deploy_actions::{Annotation, Level};
 use deploy_cli::Context;
@@ -68,7 +70,13 @@ pub(crate) struct Plan {
     pub(crate) bundle: Bundle,
     /// What is in the bundle.
     pub(crate) contents: Vec<Content>,
+    /// What is sent in commands; nothing with a bucket.
     pub(crate) parts: Vec<String>,
+    pub(crate) bucket: Option<String>,
+    /// How many hosts run together, in their order.
+    pub(crate) waves: Vec<usize>,
+    pub(crate) max_errors: Option<Amount>,
+    pub(crate) between_batches: Option<String>,
     pub(crate) timeout: Duration,
     pub(crate) host_folder: String,
     /// Ansible's whole log is wanted.
@@ -136,7 +144,12 @@ impl Plan {
             items.insert(name.to_owned(), file(text));
             reasons.insert(name.to_owned(), "runs Ansible on the host".to_owned());
         }
-        let bundle = bundle::pack(&items)?;
+        let limit = if args.bucket.is_some() { BUCKET_LIMIT_BYTES } else { LIMIT_BYTES };
+        let bundle = bundle::pack(&items, limit)?;
+        let waves = match &args.batch {
+            Some(batches) => batches.sizes(hosts.len()),
+            None => vec![hosts.len()],
+        };
         ctx.progress().step(&format!(
             "{}: {} files in {} bytes, sha256 {}",
             shown_folder.join(&playbook).display(),
@@ -157,7 +170,11 @@ impl Plan {
             environment,
             playbook,
             shown_folder,
-            parts: script::parts(&bundle.bytes),
+            parts: if args.bucket.is_some() { Vec::new() } else { script::parts(&bundle.bytes) },
+            bucket: args.bucket.clone(),
+            waves,
+            max_errors: args.max_errors,
+            between_batches: args.between_batches.clone(),
             bundle,
             contents: contents(&items, &reasons),
             timeout: args.timeout,
@@ -174,17 +191,17 @@ impl Plan {
         // Whether the extra vars fit is known before the first call.
         let ids: Vec<String> = plan.hosts.iter().map(|host| host.id.clone()).collect();
         for some in ids.chunks(crate::ssm::IDS_PER_CALL) {
-            plan.run_script(some, plan.timeout, false)?;
+            plan.run_script(some, plan.timeout, None)?;
         }
         Ok(plan)
     }
 
-    /// The script that runs the playbook, with the last part of the bundle or without.
+    /// The script that runs the playbook, with what the bundle still needs or without.
     pub(crate) fn run_script(
         &self,
         ids: &[String],
         left: Duration,
-        with_bundle: bool,
+        delivery: Option<Delivery<'_>>,
     ) -> Result<String, Error> {
         let hosts: BTreeMap<&str, Target<'_>> = self
             .hosts
@@ -209,9 +226,7 @@ impl Plan {
             vault_passwords: &self.vault_passwords,
             allow_reboot: self.allow_reboot,
         };
-        let last = self.parts.last().filter(|_| with_bundle);
-        let last = last.map(|part| (self.parts.len(), part.as_str()));
-        script::run(&self.host_folder, &self.bundle.sha256, &request, last)
+        script::run(&self.host_folder, &self.bundle.sha256, &request, delivery)
     }
 
     /// How long the agent lets a run take, and how long it may take to start.

@@ -42,6 +42,10 @@ pub(crate) fn bundle(ctx: &Context, plan: &Plan) -> Done {
 
 /// How a host that lacks the bundle would get it.
 fn way(plan: &Plan) -> String {
+    if let Some(bucket) = &plan.bucket {
+        let key = crate::store::key(&plan.bundle.sha256);
+        return format!("it would travel through s3://{bucket}/{key}");
+    }
     match plan.parts.len() {
         1 => "it would travel inside the command that runs it".to_owned(),
         count => format!("it would travel in {count} commands of Systems Manager"),

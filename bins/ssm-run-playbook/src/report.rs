@@ -32,6 +32,7 @@ pub(crate) fn word(ending: &Ending) -> &str {
         },
         Ending::NoResult(text) if text == crate::drive::CANCELLED => "cancelled",
         Ending::NoResult(_) => "no result",
+        Ending::NotTouched(_) => "not touched",
         Ending::NotDelivered(_) => "not delivered",
         Ending::TimedOut(_) => "timed out",
         Ending::Stopped(_) => "cancelled",
@@ -50,11 +51,25 @@ struct Judged<'a> {
     changed: Vec<FailedTask>,
 }
 
+impl Judged<'_> {
+    /// Left alone on purpose.
+    fn is_untouched(&self) -> bool {
+        self.outcome == SubjectOutcome::Skipped
+    }
+
+    fn is_bad(&self) -> bool {
+        !matches!(self.outcome, SubjectOutcome::Success | SubjectOutcome::Skipped)
+    }
+}
+
 fn judge<'a>(end: &'a HostEnd, plan: &Plan) -> Judged<'a> {
     let (outcome, exit, detail) = match &end.ending {
         Ending::Recap(recap) => judge_recap(recap),
         Ending::NoResult(text) => (SubjectOutcome::Unknown, Exit::Unavailable, text.clone()),
         Ending::NotDelivered(text) => (SubjectOutcome::Unknown, Exit::Unavailable, text.clone()),
+        Ending::NotTouched(text) => {
+            (SubjectOutcome::Skipped, Exit::Success, format!("not touched: {text}"))
+        }
         Ending::TimedOut(text) => (SubjectOutcome::Unknown, Exit::Timeout, text.clone()),
         Ending::Stopped(text) => (SubjectOutcome::Unknown, Exit::Interrupted, text.clone()),
     };
@@ -194,7 +209,10 @@ fn exit_of(hosts: &[Judged<'_>], outcome: &Outcome) -> Exit {
     }
     let worst = [Exit::Verdict, Exit::Usage, Exit::Denied, Exit::Timeout, Exit::Unavailable]
         .into_iter()
-        .find(|exit| hosts.iter().any(|host| host.exit == *exit));
+        .find(|exit| {
+            hosts.iter().any(|host| host.exit == *exit)
+                || outcome.halted.as_ref().is_some_and(|halt| halt.exit == *exit)
+        });
     let idle = hosts.iter().all(|host| host.stats == Stats::default());
     worst.unwrap_or(if idle { Exit::Empty } else { Exit::Success })
 }
@@ -218,12 +236,14 @@ pub(crate) fn done(ctx: &Context, plan: &Plan, outcome: &Outcome) -> Done {
         .subjects(hosts.iter().map(subject))
         .finish(exit.name(), title.clone());
     let changed: u64 = hosts.iter().map(|host| host.stats.changed).sum();
-    let failed = hosts.iter().filter(|host| host.outcome != SubjectOutcome::Success).count();
+    let failed = hosts.iter().filter(|host| host.is_bad()).count();
+    let untouched = hosts.iter().filter(|host| host.is_untouched()).count();
     let mut done = Done::new(exit, report);
     done.stdout = Some(text(&title, &hosts));
     done.outputs = vec![
         ("changed".to_owned(), changed.to_string()),
         ("failed".to_owned(), failed.to_string()),
+        ("untouched".to_owned(), untouched.to_string()),
     ];
     done.annotations = annotations(&hosts);
     done.summary = summary(&hosts);
@@ -240,7 +260,13 @@ fn title(hosts: &[Judged<'_>], plan: &Plan, exit: Exit) -> String {
         Exit::Interrupted | Exit::Terminated => {
             format!("{playbook}: stopped, {good} of {all} hosts had ended well")
         }
-        _ => format!("{playbook}: {} of {all} hosts not good", all - good),
+        _ => {
+            let untouched = hosts.iter().filter(|host| host.is_untouched()).count();
+            let bad = all - good - untouched;
+            let rest =
+                if untouched == 0 { String::new() } else { format!(", {untouched} not touched") };
+            format!("{playbook}: {bad} of {all} hosts not good{rest}")
+        }
     }
 }
 
@@ -317,7 +343,16 @@ fn text(title: &str, hosts: &[Judged<'_>]) -> String {
             printable(&host.end.name)
         );
     }
-    for host in hosts.iter().filter(|host| host.outcome != SubjectOutcome::Success) {
+    let untouched: Vec<&str> = hosts
+        .iter()
+        .filter(|host| host.is_untouched())
+        .map(|host| host.end.name.as_str())
+        .collect();
+    if let Some(first) = hosts.iter().find(|host| host.is_untouched()) {
+        let names = printable(&untouched.join(", "));
+        let _ = writeln!(out, "{}: {names}", printable(&first.detail));
+    }
+    for host in hosts.iter().filter(|host| host.is_bad()) {
         let _ = writeln!(out, "{}: {}", printable(&host.end.name), printable(&host.detail));
         for task in &host.failed {
             let module = task.module.as_deref().unwrap_or("-");
@@ -388,7 +423,7 @@ fn slowest<'a>(hosts: &'a [Judged<'_>]) -> Vec<(u64, &'a str, &'a str)> {
 fn annotations(hosts: &[Judged<'_>]) -> Vec<Annotation> {
     let mut found: Vec<(FailedTask, Vec<&str>)> = Vec::new();
     let mut out = Vec::new();
-    for host in hosts.iter().filter(|host| host.outcome != SubjectOutcome::Success) {
+    for host in hosts.iter().filter(|host| host.is_bad()) {
         let name = host.end.name.as_str();
         if host.failed.is_empty() {
             let level =

@@ -59,13 +59,35 @@ answer part '' 0
     )
 }
 
-/// Runs the playbook when the host has the bundle, and asks for it otherwise. With `last` (the number of parts and the
-/// last of them) the bundle is completed first.
+/// How a host gets the bundle that it lacks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Delivery<'a> {
+    /// The number of parts and the last of them; the host has the others.
+    LastPart(usize, &'a str),
+    /// An address to read it from.
+    Address(&'a str),
+}
+
+/// Reads the bundle's address from stdin, so that no process shows it, and says in a few plain words what went wrong.
+const FETCH: &str = r#"import re, shutil, sys, urllib.error, urllib.request
+try:
+    with urllib.request.urlopen(sys.stdin.read(), timeout=60) as source, open(sys.argv[1], "wb") as file:
+        shutil.copyfileobj(source, file)
+except urllib.error.HTTPError as error:
+    print("status %d" % error.code)
+    sys.exit(44 if error.code == 404 else 1)
+except (OSError, ValueError) as error:
+    print(re.sub("[^A-Za-z0-9 :._-]", " ", "%s %s" % (type(error).__name__, error))[:200])
+    sys.exit(1)
+"#;
+
+/// Runs the playbook when the host has the bundle, and asks for it otherwise. With a delivery the bundle is completed
+/// first.
 pub(crate) fn run(
     base: &str,
     sha256: &str,
     request: &Request<'_>,
-    last: Option<(usize, &str)>,
+    delivery: Option<Delivery<'_>>,
 ) -> Result<String, Error> {
     let json = serde_json::to_vec(request).expect("a request has only string keys");
     let encoded = STANDARD.encode(json);
@@ -82,15 +104,32 @@ bundle="$base/bundles/$sha"
 right() { [ "$(sha256sum < "$1" | cut -d ' ' -f 1)" = "$sha" ]; }
 "#,
     );
-    if let Some((count, part)) = last {
-        script.push_str(&format!(
+    match delivery {
+        None => {}
+        Some(Delivery::LastPart(count, part)) => script.push_str(&format!(
             r#"incoming="$base/incoming/$run"
 mkdir -p "$incoming" "$bundle" && printf %s '{part}' | base64 -d > "$incoming/{count:04}" || broken "cannot write to $incoming"
 cat "$incoming"/[0-9][0-9][0-9][0-9] > "$incoming/bundle" || broken "cannot write to $incoming"
 right "$incoming/bundle" || broken 'the bundle arrived damaged'
 mv "$incoming/bundle" "$bundle/bundle.tar.gz" && rm -rf "$incoming" || broken "cannot write to $bundle"
 "#
-        ));
+        )),
+        Some(Delivery::Address(url)) => script.push_str(&format!(
+            r#"if ! {{ [ -f "$bundle/bundle.tar.gz" ] && right "$bundle/bundle.tar.gz"; }}; then
+  incoming="$base/incoming/$run"
+  mkdir -p "$incoming" "$bundle" || broken "cannot write to $incoming"
+  said=$(printf %s {} | python3 -c '{FETCH}' "$incoming/bundle")
+  case $? in
+    0) ;;
+    44) answer need-bundle '' 0 ;;
+    *) broken "cannot fetch the bundle: $said" ;;
+  esac
+  right "$incoming/bundle" || broken 'the bundle arrived damaged'
+  mv "$incoming/bundle" "$bundle/bundle.tar.gz" && rm -rf "$incoming" || broken "cannot write to $bundle"
+fi
+"#,
+            quote(url)
+        )),
     }
     script.push_str(&format!(
         r#"[ -f "$bundle/bundle.tar.gz" ] && right "$bundle/bundle.tar.gz" || answer need-bundle '' 0
@@ -170,7 +209,9 @@ mod tests {
     fn the_largest_command_stays_below_the_limit_and_larger_vars_are_refused() {
         let part = "A".repeat(PART_CHARS);
         let fits = ["x".repeat(8_500)];
-        let script = run("/var/lib/x", &"0".repeat(64), &request(&fits), Some((9, &part))).unwrap();
+        let script =
+            run("/var/lib/x", &"0".repeat(64), &request(&fits), Some(Delivery::LastPart(9, &part)))
+                .unwrap();
         let sent = serde_json::to_string(&script).unwrap();
         assert!(sent.len() < 60_000, "{}", sent.len());
         let large = ["x".repeat(9_500)];

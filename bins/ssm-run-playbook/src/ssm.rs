@@ -27,6 +27,8 @@ pub(crate) struct Order<'a> {
     pub(crate) comment: &'a str,
     /// The agent kills the script after this; 5 to 172,800 s.
     pub(crate) execution: Duration,
+    /// Hosts that may fail before no further one is sent the command, a number or a percentage.
+    pub(crate) max_errors: &'a str,
     /// The command expires when it has not started after this; at least 30 s.
     pub(crate) delivery: Duration,
 }
@@ -141,7 +143,7 @@ impl Ssm {
             .parameters("executionTimeout", vec![seconds(order.execution)])
             .timeout_seconds(i32::try_from(order.delivery.as_secs()).unwrap_or(i32::MAX))
             .max_concurrency("100%")
-            .max_errors("100%")
+            .max_errors(order.max_errors)
             .comment(order.comment)
             .customize()
             .config_override(once)

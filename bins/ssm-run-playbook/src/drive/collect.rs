@@ -15,7 +15,8 @@ enum Fetch {
 impl Drive<'_> {
     /// Fetches events and logs where somebody will want to read them.
     pub(super) async fn collect(&self) -> Result<Vec<HostEnd>, Error> {
-        let mut hosts = self.settle(|_| Ending::NoResult("no answer".to_owned()));
+        let mut hosts =
+            self.settle(|_| Ending::NoResult("no answer".to_owned()), "its batch was not reached");
         for (host, planned) in hosts.iter_mut().zip(&self.plan.hosts) {
             let Ending::Recap(recap) = &host.ending else { continue };
             let plain = recap.stats.is_some_and(|stats| stats.changed == 0) && !recap.custom;

@@ -23,6 +23,8 @@ pub(crate) enum Ending {
     Recap(Box<Recap>),
     /// It ran or may have run, and no whole answer came back.
     NoResult(String),
+    /// It was left alone on purpose.
+    NotTouched(String),
     /// It never ran.
     NotDelivered(String),
     /// No answer came before the deadline.
@@ -73,6 +75,10 @@ pub(super) fn without_recap(
     match invocation.details.as_str() {
         "DeliveryTimedOut" => not_delivered("its agent did not take the command in time"),
         "Undeliverable" => not_delivered("the command could not be delivered"),
+        "Terminated" if plan.max_errors.is_some() => Ending::NotTouched(
+            "Systems Manager sent it nothing, since more hosts failed than `--max-errors` allows"
+                .to_owned(),
+        ),
         "Terminated" => not_delivered("Systems Manager ended the command before it was sent"),
         "InvalidPlatform" => not_delivered("the document does not run on its platform"),
         "AccessDenied" => not_delivered("Systems Manager was denied access to it"),

@@ -79,7 +79,12 @@ impl Drive<'_> {
                     hungry.complete.push(id.clone());
                 }
             }
-            (Kind::Run { with_bundle: false }, Ok(Recap { state: State::NeedBundle, .. })) => {
+            // With the bundle in a bucket: another run has taken its object away in the meantime.
+            (Kind::Run { with_bundle }, Ok(Recap { state: State::NeedBundle, .. }))
+                if !with_bundle
+                    || (self.store.is_some()
+                        && self.asked_again.borrow_mut().insert(id.clone())) =>
+            {
                 self.forget(call, id);
                 hungry.empty.push(id.clone());
             }

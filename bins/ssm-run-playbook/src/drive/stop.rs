@@ -15,9 +15,15 @@ impl Drive<'_> {
     /// A signal came: cancel, watch for a moment, say what is known.
     pub(super) async fn stop(&self, exit: Exit) -> Outcome {
         self.ctx.progress().step("stopping: cancelling what runs on the hosts");
-        self.cancel_all().await;
+        let remove = async {
+            if let Some(store) = self.store {
+                store.remove(self.ctx).await;
+            }
+        };
+        tokio::join!(self.cancel_all(), remove);
         let ending = |seen: &str| Ending::Stopped(format!("cancelled{seen}"));
-        Outcome { hosts: self.settle(ending), stopped: Some(exit) }
+        let hosts = self.settle(ending, "the run was stopped");
+        Outcome { hosts, stopped: Some(exit), halted: self.halted.take() }
     }
 
     /// Cancels every open command and watches them end, both for a few seconds at most.
@@ -93,8 +99,11 @@ impl Drive<'_> {
         }
     }
 
-    /// Every host in the inventory's order; `open` names the ending of those without one.
-    pub(super) fn settle(&self, open: impl Fn(&str) -> Ending) -> Vec<HostEnd> {
+    /// Every host in the inventory's order; `open` names the ending of those without one, `over` why no command was sent
+    /// to the others.
+    pub(super) fn settle(&self, open: impl Fn(&str) -> Ending, over: &str) -> Vec<HostEnd> {
+        let halted = self.halted.borrow();
+        let over = halted.as_ref().map_or(over, |halt| &halt.reason);
         let (ends, seen) = (self.ends.borrow(), self.seen.borrow());
         self.plan
             .hosts
@@ -102,6 +111,13 @@ impl Drive<'_> {
             .map(|host| {
                 let known = seen.get(&host.id).map(|text| format!("; {text}")).unwrap_or_default();
                 let end = ends.get(&host.id);
+                let open = |known: &str| {
+                    if self.sent.borrow().contains(&host.id) {
+                        open(known)
+                    } else {
+                        Ending::NotTouched(over.to_owned())
+                    }
+                };
                 let cancelled = |end: &End| match &end.ending {
                     // The agent's word for what we asked for says less than we know.
                     Ending::NoResult(text) if text == CANCELLED => open(&known),

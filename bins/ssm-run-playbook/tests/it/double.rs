@@ -29,6 +29,10 @@ pub(crate) enum Fault {
     NoAnsible,
     /// The agent never takes a command.
     Silent,
+    /// Nothing may be put into the bucket.
+    DenyBucket,
+    /// The object is gone when it is first read.
+    ObjectGone,
     /// The instances' role may not read secrets.
     DenySecrets,
 }
@@ -54,6 +58,8 @@ struct State {
     faults: HashSet<Fault>,
     commands: Vec<Sent>,
     requests: Vec<(String, String)>,
+    /// What the bucket holds, by path.
+    objects: HashMap<String, Vec<u8>>,
 }
 
 type Shared = Arc<Mutex<State>>;
@@ -124,6 +130,23 @@ impl Double {
         lock(&self.state).requests.iter().map(|(_, body)| body.clone()).collect()
     }
 
+    /// Bodies of the requests of one operation.
+    pub(crate) fn bodies_of(&self, operation: &str) -> Vec<String> {
+        let state = lock(&self.state);
+        let asked = state.requests.iter().filter(|(name, _)| name == operation);
+        asked.map(|(_, body)| body.clone()).collect()
+    }
+
+    /// Puts an object there as somebody else.
+    pub(crate) fn put(&self, path: &str, bytes: &[u8]) {
+        lock(&self.state).objects.insert(path.to_owned(), bytes.to_vec());
+    }
+
+    /// Paths of the objects in buckets.
+    pub(crate) fn objects(&self) -> Vec<String> {
+        lock(&self.state).objects.keys().cloned().collect()
+    }
+
     /// Sizes of the SendCommand bodies.
     pub(crate) fn sent_sizes(&self) -> Vec<usize> {
         let state = lock(&self.state);
@@ -163,6 +186,9 @@ impl Respond for Answer {
     fn respond(&self, request: &Request) -> ResponseTemplate {
         if let Some(answer) = metadata(request) {
             return answer;
+        }
+        if request.url.path().starts_with("/bundles/") {
+            return self.object(request);
         }
         let target = request.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
         let operation =
@@ -262,6 +288,49 @@ fn describe(body: &Value) -> ResponseTemplate {
 }
 
 impl Answer {
+    /// One bucket: conditional PUT and DELETE for who signs, GET for who has a presigned address.
+    fn object(&self, request: &Request) -> ResponseTemplate {
+        let path = request.url.path().to_owned();
+        let refused = |status, code: &str| {
+            let body = format!("<Error><Code>{code}</Code><Message>no</Message></Error>");
+            ResponseTemplate::new(status).set_body_raw(body, "application/xml")
+        };
+        let query: HashMap<_, _> = request.url.query_pairs().collect();
+        let signed = request.headers.contains_key("authorization");
+        let presigned = query.contains_key("X-Amz-Signature")
+            && query.get("X-Amz-Expires").is_some_and(|s| s.parse::<u32>().is_ok_and(|s| s <= 900));
+        let mut state = lock(&self.state);
+        let method = request.method.as_str();
+        state.requests.push((format!("{method} object"), path.clone()));
+        let faults = state.faults.clone();
+        match method {
+            "PUT" if faults.contains(&Fault::DenyBucket) => refused(403, "AccessDenied"),
+            "PUT" if !signed || !request.headers.contains_key("if-none-match") => {
+                refused(400, "InvalidRequest")
+            }
+            "PUT" if state.objects.contains_key(&path) => refused(412, "PreconditionFailed"),
+            "PUT" => {
+                state.objects.insert(path, request.body.clone());
+                ResponseTemplate::new(200)
+            }
+            "DELETE" if signed => {
+                state.objects.remove(&path);
+                ResponseTemplate::new(204)
+            }
+            "GET" if presigned && !signed => {
+                if faults.contains(&Fault::ObjectGone) {
+                    state.faults.remove(&Fault::ObjectGone);
+                    state.objects.remove(&path);
+                }
+                match state.objects.get(&path) {
+                    Some(bytes) => ResponseTemplate::new(200).set_body_bytes(bytes.clone()),
+                    None => refused(404, "NoSuchKey"),
+                }
+            }
+            _ => refused(403, "AccessDenied"),
+        }
+    }
+
     fn send(&self, body: &Value, faults: &HashSet<Fault>) -> ResponseTemplate {
         let size = body["Parameters"].to_string().len();
         if size > 64 * 1024 {

@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails like a test")]
 
 mod bad_input;
+mod batches;
+mod bucket;
 mod bundle;
 mod double;
 mod reboots;

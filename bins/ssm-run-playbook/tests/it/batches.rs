@@ -1,0 +1,83 @@
+//! Hosts in waves.
+
+use crate::double::Double;
+use crate::{FIRST, Repository, SECOND, ended};
+use std::fs;
+
+const THIRD: &str = "i-0000000000000000c";
+const FAILS_ON: &str =
+    "- name: Decide\n  ansible.builtin.assert:\n    that: inventory_hostname != 'sip-1'\n";
+
+fn repository(tasks: &str) -> Repository {
+    let repository = Repository::new(tasks);
+    repository.inventory(&[
+        ("sip-1", Some(FIRST)),
+        ("sip-2", Some(SECOND)),
+        ("sip-3", Some(THIRD)),
+    ]);
+    repository
+}
+
+#[test]
+fn a_bad_batch_leaves_the_other_hosts_alone_and_names_them() {
+    let repository = repository(FAILS_ON);
+    let double = Double::start(&[]);
+    let args = ["--limit", "all", "--batch", "1,100%", "--between-batches", "touch between"];
+    let outcome = repository.tool(&double, &args).actions().run();
+    ended(
+        &outcome,
+        1,
+        &[
+            "playbooks/site.yml: 1 of 3 hosts not good, 2 not touched",
+            "not touched: batch 1 had 1 of 1 hosts not good: sip-2, sip-3",
+            "sip-1: ok=0",
+        ],
+    );
+    assert!(!repository.path().join("between").exists());
+    assert_eq!(outcome.outputs["untouched"], "2");
+    assert_eq!(outcome.outputs["failed"], "1");
+    let subject = &repository.report()["subjects"][2];
+    assert_eq!(
+        (subject["name"].as_str(), subject["outcome"].as_str()),
+        (Some("sip-3"), Some("skipped"))
+    );
+    assert!(double.bodies_of("SendCommand").iter().all(|body| !body.contains(SECOND)));
+}
+
+#[test]
+fn a_batch_may_have_as_many_errors_as_allowed_and_the_command_between_decides() {
+    let repository = repository(FAILS_ON);
+    let double = Double::start(&[]);
+    let between =
+        "echo \"$HOSTS_DONE then $HOSTS_NEXT\" | tee -a order; [ \"$HOSTS_NEXT\" != sip-3 ]";
+    let args =
+        ["--limit", "all", "--batch", "1", "--max-errors", "100%", "--between-batches", between];
+    let outcome = repository.tool(&double, &args).run();
+    ended(
+        &outcome,
+        1,
+        &[
+            "1 of 3 hosts not good, 1 not touched",
+            "before batch 3 ended with exit status: 1: sip-3",
+            "sip-1,sip-2 then sip-3",
+        ],
+    );
+    let order = fs::read_to_string(repository.path().join("order")).unwrap();
+    assert_eq!(order, "sip-1 then sip-2\nsip-1,sip-2 then sip-3\n");
+    assert!(double.base(SECOND).join("runs").exists() && !double.base(THIRD).exists());
+}
+
+#[test]
+fn sizes_that_mean_nothing_are_refused() {
+    let repository = repository(FAILS_ON);
+    let double = Double::start(&[]);
+    for (args, said) in [
+        (["--batch", "0"], "a batch has at least one host"),
+        (["--batch", "1,x"], "neither a number nor a percentage"),
+        (["--max-errors", "101%"], "neither a number nor a percentage"),
+        (["--between-batches", "true"], "--batch"),
+    ] {
+        ended(&repository.tool(&double, &args).run(), 2, &[said]);
+    }
+    assert!(double.operations().is_empty());
+}
