@@ -69,7 +69,7 @@ pub struct Args {
     #[arg(long)]
     pub print_bundle: bool,
 
-    /// Send the bundle through this S3 bucket, for as long as the run takes. Needed above 1 MiB.
+    /// Send the bundle through this S3 bucket, for as long as the run takes. Needed above 512 KiB.
     #[arg(long, value_name = "NAME")]
     pub bucket: Option<String>,
 
@@ -98,6 +98,10 @@ pub struct Args {
     /// Let `ansible.builtin.reboot` reboot the host, at most 3 times; the playbook then runs again from its start.
     #[arg(long)]
     pub allow_reboot: bool,
+
+    /// Also write the hosts as JUnit XML to this file.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
 
     /// Write Ansible's own log and the events of every host into this folder.
     #[arg(long, value_name = "DIR")]

@@ -9,8 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tar::{Builder, EntryType, Header};
 
-/// More than this goes through a bucket or not at all. In parts of 44,000 characters it takes 32 commands.
-pub(crate) const LIMIT_BYTES: usize = 1024 * 1024;
+/// More than this goes through a bucket or not at all: 16 commands. Measured against the rehearsal cloud on loopback, each
+/// adds 0.08 s to a run of 1.4 s, and more over a network; through a bucket any size took 1.1 to 1.5 s.
+pub(crate) const LIMIT_BYTES: usize = 512 * 1024;
 /// More than this has no place in memory.
 pub(crate) const BUCKET_LIMIT_BYTES: usize = 64 * 1024 * 1024;
 /// Files of this size have no place among roles and would only fill memory.

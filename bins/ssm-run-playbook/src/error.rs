@@ -48,28 +48,18 @@ pub enum Error {
     /// The inventory, or `--limit`, cannot be used.
     #[error(transparent)]
     Inventory(#[from] deploy_cli::InventoryError),
-    /// A host cannot be addressed.
-    #[error("no instance ID in `{}` for {}", path.display(), hosts.join(", "))]
-    NoInstanceId {
+    /// Hosts that cannot be addressed, all of them.
+    #[error("hosts of `{}` cannot be addressed: {}", path.display(), hosts.join("; "))]
+    Addresses {
         /// The inventory.
         path: PathBuf,
-        /// The hosts.
+        /// Each with what is wrong.
         hosts: Vec<String>,
     },
-    /// Two names for one instance.
-    #[error("`{first}` and `{second}` of the inventory are the same instance `{id}`")]
-    SameInstance {
-        /// One host.
-        first: String,
-        /// The other.
-        second: String,
-        /// Their instance ID.
-        id: String,
-    },
     /// One run talks to one region.
-    #[error("the selected hosts are in more than one region: {}", regions.join(", "))]
+    #[error("the selected hosts are in more than one region: {}", regions.join("; "))]
     Regions {
-        /// The regions.
+        /// Each with its hosts.
         regions: Vec<String>,
     },
     /// There is no Ansible folder.
@@ -213,7 +203,7 @@ impl Failure for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Inventory(error) => error.hint(),
-            Self::NoInstanceId { .. } => Some(
+            Self::Addresses { .. } => Some(
                 "apply the environment, write the inventory again, or leave these hosts out with `--limit`"
                     .to_owned(),
             ),

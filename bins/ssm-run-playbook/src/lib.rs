@@ -51,5 +51,9 @@ pub async fn run(args: &Args, ctx: &Context) -> Result<Done, Error> {
     if let Some(folder) = &args.log_dir {
         report::write_logs(folder, &outcome.hosts)?;
     }
-    Ok(report::done(ctx, &plan, &outcome))
+    let done = report::done(ctx, &plan, &outcome);
+    if let Some(path) = &args.junit {
+        report::write_junit(path, &done.report)?;
+    }
+    Ok(done)
 }

@@ -14,7 +14,7 @@ use deploy_actions::{Annotation, Level};
 use deploy_cli::Context;
 use deploy_inventory::Inventory;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -276,31 +276,44 @@ fn select(
     items: &bundle::Items,
 ) -> Result<(Vec<PlannedHost>, Option<String>), Error> {
     let selected = deploy_cli::require_hosts(inventory, args.limit.as_deref(), &args.inventory)?;
-    let nameless: Vec<String> = selected
-        .iter()
-        .filter(|host| host.instance_id.as_deref().is_none_or(|id| !is_instance_id(id)))
-        .map(|host| host.name.clone())
-        .collect();
-    if !nameless.is_empty() {
-        return Err(Error::NoInstanceId { path: args.inventory.clone(), hosts: nameless });
-    }
-    let regions: BTreeSet<&str> =
-        selected.iter().filter_map(|host| host.region.as_deref()).collect();
-    if regions.len() > 1 {
-        let regions = regions.into_iter().map(str::to_owned).collect();
-        return Err(Error::Regions { regions });
-    }
-    let region = regions.first().map(|&region| region.to_owned());
-    let mut hosts: Vec<PlannedHost> = Vec::new();
-    for host in selected {
-        let id = host.instance_id.clone().unwrap_or_default();
-        if let Some(first) = hosts.iter().find(|first| first.id == id) {
-            let (first, second) = (first.name.clone(), host.name.clone());
-            return Err(Error::SameInstance { first, second, id });
+    let mut wrong = Vec::new();
+    let mut names: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut regions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for host in &selected {
+        match host.instance_id.as_deref() {
+            None | Some("") => wrong.push(format!("{} has no instance ID", host.name)),
+            Some(id) if !is_instance_id(id) => {
+                wrong.push(format!("{}: `{id}` is no instance ID", host.name));
+            }
+            Some(id) => names.entry(id).or_default().push(&host.name),
         }
-        let has_interpreter = request::has_interpreter(inventory, host, items);
-        hosts.push(PlannedHost { name: host.name.clone(), id, has_interpreter });
+        if let Some(region) = host.region.as_deref() {
+            regions.entry(region).or_default().push(&host.name);
+        }
     }
+    wrong.extend(
+        names
+            .iter()
+            .filter(|(_, names)| names.len() > 1)
+            .map(|(id, names)| format!("{} are the same instance `{id}`", names.join(" and "))),
+    );
+    if !wrong.is_empty() {
+        return Err(Error::Addresses { path: args.inventory.clone(), hosts: wrong });
+    }
+    if regions.len() > 1 {
+        let listed =
+            |(region, names): (&&str, &Vec<&str>)| format!("{region}: {}", names.join(", "));
+        return Err(Error::Regions { regions: regions.iter().map(listed).collect() });
+    }
+    let region = regions.keys().next().map(|&region| region.to_owned());
+    let hosts = selected
+        .into_iter()
+        .map(|host| PlannedHost {
+            name: host.name.clone(),
+            id: host.instance_id.clone().unwrap_or_default(),
+            has_interpreter: request::has_interpreter(inventory, host, items),
+        })
+        .collect();
     Ok((hosts, region))
 }
 

@@ -1,5 +1,7 @@
 //! What happened, for people, for GitHub and for the next tool.
 
+mod timeline;
+
 use crate::drive::{Ending, HostEnd, Outcome};
 use crate::error::Error;
 use crate::plan::Plan;
@@ -63,6 +65,10 @@ impl Judged<'_> {
 }
 
 fn judge<'a>(end: &'a HostEnd, plan: &Plan) -> Judged<'a> {
+    judge_in(end, &plan.shown_folder)
+}
+
+fn judge_in<'a>(end: &'a HostEnd, shown_folder: &Path) -> Judged<'a> {
     let (outcome, exit, detail) = match &end.ending {
         Ending::Recap(recap) => judge_recap(recap),
         Ending::NoResult(text) => (SubjectOutcome::Unknown, Exit::Unavailable, text.clone()),
@@ -95,7 +101,7 @@ fn judge<'a>(end: &'a HostEnd, plan: &Plan) -> Judged<'a> {
     }
     let mut changed = tasks(end, &["changed"]);
     for task in failed.iter_mut().chain(&mut changed) {
-        let shown = task.file.as_ref().map(|file| plan.shown_folder.join(file));
+        let shown = task.file.as_ref().map(|file| shown_folder.join(file));
         task.file = shown.map(|path| path.display().to_string());
     }
     let mut slowest: Vec<(String, u64)> =
@@ -246,7 +252,8 @@ pub(crate) fn done(ctx: &Context, plan: &Plan, outcome: &Outcome) -> Done {
         ("untouched".to_owned(), untouched.to_string()),
     ];
     done.annotations = annotations(&hosts);
-    done.summary = summary(&hosts);
+    let parts = [summary(&hosts), timeline::timeline(&hosts)];
+    done.summary = parts.into_iter().flatten().reduce(|all, part| all + &part);
     done
 }
 
@@ -482,6 +489,15 @@ fn summary(hosts: &[Judged<'_>]) -> Option<String> {
         }
     }
     (!out.is_empty()).then_some(out)
+}
+
+/// Writes the hosts as JUnit XML.
+pub(crate) fn write_junit(path: &Path, report: &deploy_report::Report) -> Result<(), Error> {
+    let failed = |source| Error::Write { path: path.to_owned(), source };
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent).map_err(failed)?;
+    }
+    std::fs::write(path, deploy_report::junit(report)).map_err(failed)
 }
 
 /// Writes `<host>.log` and `<host>.events.jsonl` for every host that answered.

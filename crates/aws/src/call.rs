@@ -88,22 +88,29 @@ impl Client {
 
     /// What the user set for the service or for all, else AWS's own.
     fn endpoint(&self, service: Service, region: &str) -> String {
-        let own = self.own_endpoint(service).or_else(|| self.0.endpoint_url().map(str::to_owned));
-        own.unwrap_or_else(|| self.public_endpoint(service, region))
-    }
-
-    /// What the user set for this service alone.
-    pub(crate) fn own_endpoint(&self, service: Service) -> Option<String> {
         let key = ServiceConfigKey::builder()
             .service_id(service.id)
             .env("AWS_ENDPOINT_URL")
             .profile("endpoint_url")
             .build();
-        key.ok().and_then(|key| self.0.service_config()?.load_config(key))
+        let own = key.ok().and_then(|key| self.0.service_config()?.load_config(key));
+        own.or_else(|| self.0.endpoint_url().map(str::to_owned))
+            .unwrap_or_else(|| self.public_endpoint(service, region))
+    }
+
+    /// Where another machine finds the service: what the user set for it alone, else AWS's own name. What is set for all
+    /// services says where this machine finds AWS, often an address on loopback.
+    pub(crate) fn endpoint_for_others(&self, service: Service, region: &str) -> String {
+        let here = self.endpoint(service, region);
+        if self.0.endpoint_url() == Some(here.as_str()) {
+            self.public_endpoint(service, region)
+        } else {
+            here
+        }
     }
 
     /// AWS's own name of the service.
-    pub(crate) fn public_endpoint(&self, service: Service, region: &str) -> String {
+    fn public_endpoint(&self, service: Service, region: &str) -> String {
         let fips = if self.0.use_fips() == Some(true) { "-fips" } else { "" };
         let end = if region.starts_with("cn-") { ".cn" } else { "" };
         format!("https://{}{fips}.{region}.amazonaws.com{end}", service.name)

@@ -61,8 +61,7 @@ impl Bucket {
     }
 
     /// An address that lets anyone who has it read the object for some time. It names `AWS_ENDPOINT_URL_S3` when that is
-    /// set and AWS's own name otherwise: `AWS_ENDPOINT_URL` says where this machine finds AWS, which need not hold for
-    /// the reader's.
+    /// set and other than `AWS_ENDPOINT_URL`, and AWS's own name otherwise.
     ///
     /// # Errors
     /// [`Error::Denied`] without credentials.
@@ -71,8 +70,7 @@ impl Bucket {
         let identity =
             self.client.identity(operation).await.map_err(|error| error.sorted(operation))?;
         let region = self.region.borrow().clone();
-        let own = self.client.own_endpoint(S3);
-        let endpoint = own.unwrap_or_else(|| self.client.public_endpoint(S3, &region));
+        let endpoint = self.client.endpoint_for_others(S3, &region);
         let url = format!("{}{}", endpoint.trim_end_matches('/'), self.path(key));
         let mut settings = signing(S3);
         settings.signature_location = SignatureLocation::QueryParams;

@@ -1,7 +1,7 @@
 //! Bad input: one clear error, the right exit status, and nothing sent.
 
 use crate::double::{Double, Fault};
-use crate::{FIRST, Repository, ended};
+use crate::{FIRST, Repository, SECOND, ended};
 
 const FINE: &str = "- name: Fine\n  ansible.builtin.debug:\n    msg: x\n";
 
@@ -69,10 +69,27 @@ fn hosts_that_cannot_be_addressed_are_refused() {
         &repository,
         &["--limit", "all"],
         2,
-        &["no instance ID in `inventory.json` for sip-1, sip-2"],
+        &[
+            "hosts of `inventory.json` cannot be addressed: sip-1 has no instance ID; sip-2: `i-short` is no",
+        ],
     );
     repository.inventory(&[("sip-1", Some(FIRST)), ("sip-2", Some(FIRST))]);
-    refused(&repository, &["--limit", "all"], 2, &["`sip-1` and `sip-2`", "same instance"]);
+    refused(&repository, &["--limit", "all"], 2, &["sip-1 and sip-2 are the same instance"]);
+}
+
+#[test]
+fn hosts_of_two_regions_are_refused_with_their_names() {
+    let repository = Repository::new(FINE);
+    repository.write(
+        "inventory.json",
+        format!(
+            r#"{{"all": {{"hosts": {{"sip-1": {{"instance_id": "{FIRST}", "ansible_aws_ssm_region": "us-east-1"}},
+            "sip-2": {{"instance_id": "{SECOND}", "ansible_aws_ssm_region": "eu-west-1"}}}},
+            "children": {{"sip": {{"hosts": {{"sip-1": {{}}, "sip-2": {{}}}}}}}}}}}}"#
+        ),
+    );
+    let said = ["more than one region: eu-west-1: sip-2; us-east-1: sip-1", "with `--limit`"];
+    refused(&repository, &["--limit", "all"], 2, &said);
 }
 
 #[test]
@@ -96,6 +113,7 @@ fn an_inventory_that_is_cut_is_refused() {
 #[test]
 fn a_link_out_of_the_folder_and_a_timeout_out_of_range_are_refused() {
     let repository = Repository::new(FINE);
+    refused(&repository, &["--timeout", "0s"], 2, &["between 1 s and 172740 s"]);
     refused(&repository, &["--timeout", "72h"], 2, &["between 1 s and 172740 s"]);
     std::os::unix::fs::symlink("/etc", repository.path().join("ansible/etc")).unwrap();
     refused(&repository, &[], 2, &["symbolic link `ansible/etc` points to `/etc`"]);

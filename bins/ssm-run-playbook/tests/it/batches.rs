@@ -22,7 +22,16 @@ fn repository(tasks: &str) -> Repository {
 fn a_bad_batch_leaves_the_other_hosts_alone_and_names_them() {
     let repository = repository(FAILS_ON);
     let double = Double::start(&[]);
-    let args = ["--limit", "all", "--batch", "1,100%", "--between-batches", "touch between"];
+    let args = [
+        "--limit",
+        "all",
+        "--batch",
+        "1,100%",
+        "--between-batches",
+        "touch between",
+        "--junit",
+        "out/junit.xml",
+    ];
     let outcome = repository.tool(&double, &args).actions().run();
     ended(
         &outcome,
@@ -33,6 +42,9 @@ fn a_bad_batch_leaves_the_other_hosts_alone_and_names_them() {
             "sip-1: ok=0",
         ],
     );
+    assert!(outcome.summary.contains("```mermaid\ngantt") && outcome.summary.contains("sip-3"));
+    let junit = fs::read_to_string(repository.path().join("out/junit.xml")).unwrap();
+    assert!(junit.contains(r#"tests="3" failures="1" errors="0" skipped="2""#), "{junit}");
     assert!(!repository.path().join("between").exists());
     assert_eq!(outcome.outputs["untouched"], "2");
     assert_eq!(outcome.outputs["failed"], "1");

@@ -10,7 +10,9 @@ const FINE: &str = "- name: Fine\n  ansible.builtin.debug:\n    msg: x\n";
 /// The hosts' way to the bucket is the double's too.
 fn tool(repository: &Repository, double: &Double, args: &[&str]) -> Tool {
     let args = [&["--bucket", "bundles"], args].concat();
-    repository.tool(double, &args).env("AWS_ENDPOINT_URL_S3", double.url())
+    // Other than what holds for all services, which would be the runner's own way.
+    let url = double.url().replace("127.0.0.1", "localhost");
+    repository.tool(double, &args).env("AWS_ENDPOINT_URL_S3", url)
 }
 
 #[test]
@@ -27,7 +29,7 @@ fn a_bundle_travels_through_the_bucket_once_and_nothing_stays() {
     let noise: Vec<u8> = (0..200_000).flat_map(|_| next()).collect();
     repository.write("ansible/roles/demo/files/noise", &noise);
     let double = Double::start(&[]);
-    ended(&repository.tool(&double, &[]).run(), 2, &["compressed; at most 1048576", "`--bucket`"]);
+    ended(&repository.tool(&double, &[]).run(), 2, &["compressed; at most 524288", "`--bucket`"]);
     assert!(double.operations().is_empty());
 
     let first = tool(&repository, &double, &["--max-errors", "10%"]).run();

@@ -1,0 +1,155 @@
+//! Where the time of each host went, as a chart for the step summary. Pure.
+//!
+//! The syntax is that of <https://mermaid.js.org/syntax/gantt.html>, which GitHub draws.
+
+use super::Judged;
+use crate::drive::Ending;
+use deploy_report::SubjectOutcome;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// So many hosts are drawn, failing ones first, then the slowest; mermaid refuses a text of more than 50,000 characters.
+const DRAWN: usize = 40;
+/// So many tasks of each, the longest.
+const TASKS: usize = 8;
+/// Shorter ones are no wider than a line.
+const VISIBLE_MS: u64 = 100;
+
+/// One bar, milliseconds since the tool's start.
+struct Bar {
+    name: String,
+    bad: bool,
+    start: u64,
+    end: u64,
+}
+
+/// Heading and chart; `None` when nothing ran.
+pub(super) fn timeline(hosts: &[Judged<'_>]) -> Option<String> {
+    let mut drawn: Vec<(&Judged<'_>, Vec<Bar>)> = hosts
+        .iter()
+        .filter(|host| !host.is_untouched())
+        .map(|host| (host, bars(host)))
+        .filter(|(_, bars)| !bars.is_empty())
+        .collect();
+    if drawn.is_empty() {
+        return None;
+    }
+    let good = |host: &Judged<'_>| host.outcome == SubjectOutcome::Success;
+    drawn.sort_by_key(|(host, _)| (good(host), std::cmp::Reverse(host.end.elapsed)));
+    let left_out = drawn.len().saturating_sub(DRAWN);
+    drawn.truncate(DRAWN);
+    let mut out = "\n#### Where the time of each host went\n\n```mermaid\ngantt\n".to_owned();
+    out.push_str("  dateFormat x\n  axisFormat %M:%S\n");
+    for (host, bars) in &drawn {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "  section {}", label(&host.end.name));
+        for Bar { name, bad, start, end } in bars {
+            let tag = if *bad { "crit, " } else { "" };
+            let _ = writeln!(out, "  {} :{tag}{start}, {end}", label(name));
+        }
+    }
+    out.push_str("```\n");
+    if left_out > 0 {
+        let _ = writeln!(out, "\nThe first {DRAWN}; {left_out} more are in the report.");
+    }
+    Some(out)
+}
+
+fn bars(host: &Judged<'_>) -> Vec<Bar> {
+    let end = milliseconds(host.end.elapsed);
+    let bad = host.outcome != SubjectOutcome::Success;
+    let Ending::Recap(recap) = &host.end.ending else {
+        return vec![Bar { name: "no result".to_owned(), bad: true, start: 0, end }];
+    };
+    let begin = end.saturating_sub(recap.ms);
+    let mut bars = vec![Bar { name: "until it runs".to_owned(), bad: false, start: 0, end: begin }];
+    let mut results: Vec<_> = host.end.results.iter().collect();
+    let failed = |status: &str| matches!(status, "failed" | "unreachable");
+    results.sort_by_key(|result| (!failed(&result.status), std::cmp::Reverse(result.ms)));
+    results.retain(|result| result.ms >= VISIBLE_MS || failed(&result.status));
+    results.truncate(TASKS);
+    results.sort_by_key(|result| result.at);
+    bars.extend(results.iter().map(|result| Bar {
+        name: result.task.clone(),
+        bad: failed(&result.status),
+        start: begin + result.at,
+        end: begin + result.at + result.ms,
+    }));
+    if results.is_empty() {
+        bars.push(Bar { name: "playbook".to_owned(), bad, start: begin, end });
+    }
+    bars
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Characters that end a name in mermaid become blanks.
+fn label(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() || ":;#|`,%".contains(c) { ' ' } else { c })
+        .take(60)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drive::HostEnd;
+    use crate::recap;
+
+    fn host(name: &str, ending: Ending, results: &str) -> HostEnd {
+        let elapsed = Duration::from_millis(5000);
+        let results = recap::results(results);
+        HostEnd { name: name.to_owned(), ending, elapsed, results, events: None, log: None }
+    }
+
+    fn drawn(ends: &[HostEnd]) -> Option<String> {
+        let folder = std::path::Path::new("ansible");
+        timeline(&ends.iter().map(|end| super::super::judge_in(end, folder)).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn failing_hosts_come_first_with_their_failed_and_their_longest_tasks() {
+        let stats = |failed: u8| {
+            format!(
+                r#"{{"ok":1,"changed":0,"failures":{failed},"skipped":0,"unreachable":0,"rescued":0,"ignored":0}}"#
+            )
+        };
+        let recap = |rc: u8| {
+            let text = format!(
+                r#"ssm-run-playbook/1 {{"state":"done","rc":{rc},"ms":3000,"stats":{}}}"#,
+                stats(u8::from(rc > 0))
+            );
+            Ending::Recap(Box::new(recap::parse(&text).unwrap()))
+        };
+        let results = r#"{"e":"result","status":"ok","task":"Quick","at":100,"ms":20}
+{"e":"result","status":"ok","task":"a:b #1","at":200,"ms":1500}
+{"e":"result","status":"failed","task":"Breaks","at":1800,"ms":50}
+"#;
+        let ends = [
+            host("good", recap(0), ""),
+            host("bad", recap(2), results),
+            host("left", Ending::NotTouched("x".to_owned()), ""),
+        ];
+        let text = drawn(&ends).unwrap();
+        let expected = "  section bad\n  until it runs :0, 2000\n  a b  1 :2200, 3700\n  Breaks :crit, 3800, 3850\n  \
+                        section good\n  until it runs :0, 2000\n  playbook :2000, 5000\n```\n";
+        assert!(text.contains(expected), "{text}");
+        assert_eq!(drawn(&ends[2..]), None);
+    }
+
+    #[test]
+    fn a_thousand_hosts_stay_small() {
+        let ends: Vec<HostEnd> = (0..1000)
+            .map(|n| host(&format!("h{n}"), Ending::TimedOut("x".to_owned()), ""))
+            .collect();
+        let text = drawn(&ends).unwrap();
+        assert!(
+            text.len() < 50_000 && text.contains("960 more are in the report"),
+            "{}",
+            text.len()
+        );
+    }
+}
