@@ -55,7 +55,9 @@ def passing_on(endpoint):
 
     def answer(path, headers, body):
         connection = http.client.HTTPConnection(to.hostname, to.port, timeout=60)
-        connection.request("POST", path, body, dict(headers))
+        # The rehearsal cloud answers to its own name only.
+        own = {name: value for name, value in headers.items() if name.lower() != "host"}
+        connection.request("POST", path, body, own)
         response = connection.getresponse()
         return response.status, response.headers.get("content-type", "text/xml"), response.read()
 

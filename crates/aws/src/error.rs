@@ -96,7 +96,13 @@ impl Error {
             ),
             _ => (None, None),
         };
-        let message = message.unwrap_or_else(|| chain(&error));
+        let message = message.unwrap_or_else(|| match status {
+            // A proxy, a login page, or an endpoint that is something else.
+            Some(status) if code.is_none() => {
+                format!("HTTP status {status}, and no answer as AWS writes it")
+            }
+            _ => chain(&error),
+        });
         Self::sort(operation, status, code, message)
     }
 

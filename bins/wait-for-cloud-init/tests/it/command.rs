@@ -4,6 +4,7 @@ use crate::cloud::{Cloud, FakeHost, Probe, answer};
 use crate::{id, inventory, tool};
 use deploy_testkit::Outcome;
 use serde_json::{Value, json};
+use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 fn run(cloud: &Cloud, hosts: usize, args: &[&str]) -> Outcome {
@@ -226,6 +227,24 @@ fn nobody_there_until_a_short_deadline_is_not_a_late_host() {
         outcome.stderr
     );
     assert!(!outcome.stderr.contains("not known to EC2"), "{}", outcome.stderr);
+}
+
+#[test]
+fn what_answers_in_the_place_of_aws_is_told_from_aws() {
+    let page = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", page.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in page.incoming().flatten() {
+            // The request fits into one read; an answer before it is read could be lost.
+            let _ = stream.read(&mut [0; 8192]);
+            let page = "HTTP/1.1 403 Forbidden\r\ncontent-length: 8\r\nconnection: close\r\n\r\n{\"a\": 1}";
+            let _ = stream.write_all(page.as_bytes());
+        }
+    });
+    let outcome = tool(&inventory(1)).aws(&address).run();
+    assert_eq!(outcome.code, 6, "{}", outcome.stderr);
+    let words = "got no answer: HTTP status 403, and no answer as AWS writes it";
+    assert!(outcome.stderr.contains(words), "{}", outcome.stderr);
 }
 
 #[test]
