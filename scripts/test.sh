@@ -25,6 +25,7 @@ rehearses=no
 # shellcheck disable=SC2329
 leave() {
   local status=$?
+  [ ! -f "$logs/beside" ] || kill -TERM -- "-$(cat "$logs/beside")" 2>/dev/null || :
   [ "$rehearses" = no ] || { local-cloud down >/dev/null || :; }
   stop_docker_engine
   rm -rf "$logs"

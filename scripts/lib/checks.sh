@@ -22,13 +22,41 @@ check() {
   ("$@") >"$log" 2>&1 </dev/null || status=$?
   kill "$beat" 2>/dev/null || :
   wait "$beat" || :
-  if [ "$status" = 0 ]; then
+  count "$name" "$status" "$((SECONDS - start))"
+}
+
+# begin NAME COMMAND…: a check that mostly waits runs beside the next one, until `finish` counts it.
+begin() {
+  local name=$1
+  shift
+  (
+    begun=$SECONDS status=0
+    # A process group of its own, for `leave`: Ctrl-C does not reach what runs in the background.
+    # shellcheck disable=SC2016
+    setsid sh -c 'echo $$ >"$0"; exec "$@"' "$logs/beside" "$@" >"$logs/$name.log" 2>&1 </dev/null || status=$?
+    printf '%d %d\n' "$status" "$((SECONDS - begun))" >"$logs/$name.end"
+  ) &
+  beside=$!
+}
+
+# finish NAME: waits for the check that was begun.
+finish() {
+  local name=$1 status seconds
+  wait "$beside" || :
+  rm "$logs/beside"
+  read -r status seconds <"$logs/$name.end"
+  count "$name" "$status" "$seconds"
+}
+
+# count NAME STATUS SECONDS: one line, and the end of its output when it failed.
+count() {
+  if [ "$2" = 0 ]; then
     passed=$((passed + 1))
-    printf '  ok      %-28s %4d s\n' "$name" "$((SECONDS - start))"
+    printf '  ok      %-28s %4d s\n' "$1" "$3"
   else
     failed=$((failed + 1))
-    printf '  FAILED  %-28s %4d s  (status %d)\n' "$name" "$((SECONDS - start))" "$status"
-    tail -n 80 "$log" | sed 's/^/          /'
+    printf '  FAILED  %-28s %4d s  (status %d)\n' "$1" "$3" "$2"
+    tail -n 80 "$logs/$1.log" | sed 's/^/          /'
   fi
 }
 

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ pub(crate) struct Cloud {
     project: String,
     port: u16,
     api: RefCell<Child>,
+    watchdog: Child,
     scratch: tempfile::TempDir,
     subnet: RefCell<String>,
     ids: RefCell<BTreeMap<String, String>>,
@@ -80,6 +82,7 @@ impl Cloud {
             .spawn()
             .expect("python runs");
         let cloud = Self {
+            watchdog: watchdog(&project),
             project,
             port,
             api: RefCell::new(api),
@@ -299,6 +302,12 @@ impl Drop for Cloud {
         let mut api = self.api.borrow_mut();
         drop(api.stdin.take());
         let _ = api.wait();
+        drop(api);
+        if let Some(mut stdin) = self.watchdog.stdin.take() {
+            // It is alive, since only this ends it.
+            let _ = stdin.write_all(b"down\n");
+        }
+        let _ = self.watchdog.wait();
         self.say(&format!("down in {} s", begun.elapsed().as_secs()));
         if std::thread::panicking() {
             println!("{down:?}");
@@ -306,6 +315,18 @@ impl Drop for Cloud {
             assert!(down.status.success(), "{down:?}");
         }
     }
+}
+
+/// Ends the cloud when this test is gone without having done so.
+fn watchdog(project: &str) -> Child {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "read -r _ || exec \"$0\" down"])
+        .arg(program("local-cloud"))
+        .env("LOCAL_CLOUD_PROJECT", project);
+    // Ctrl-C on the terminal is for the test, not for what cleans up after it.
+    shell.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null());
+    shell.spawn().expect("a shell starts")
 }
 
 fn environment(port: u16) -> [(&'static str, String); 7] {
