@@ -327,6 +327,15 @@ mod tests {
     }
 
     #[test]
+    fn a_role_of_a_collection_that_a_play_names_is_not_missed() {
+        let files = [
+            ("playbooks/site.yml", "- hosts: sip\n  collections: [says.so]\n  roles: [there]\n"),
+            ("roles/r/tasks/main.yml", "[]\n"),
+        ];
+        assert!(reached(&files, &ALL).findings.is_empty());
+    }
+
+    #[test]
     fn roles_that_need_each_other_end() {
         let files = [
             ("playbooks/site.yml", "- hosts: sip\n  roles: [a]\n"),

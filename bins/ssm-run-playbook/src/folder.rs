@@ -70,13 +70,11 @@ impl<'a> Folder<'a> {
         names
     }
 
-    /// Paths of the files directly in a folder.
-    pub(crate) fn files(self, path: &str) -> Vec<String> {
+    /// Paths of all files below a folder.
+    pub(crate) fn files_below(self, path: &str) -> Vec<String> {
         let Some(real) = self.real(path) else { return Vec::new() };
-        let below = format!("{real}/");
-        let direct =
-            |name: &&String| name.strip_prefix(&below).is_some_and(|rest| !rest.contains('/'));
-        self.items.keys().filter(direct).cloned().collect()
+        let below = if real.is_empty() { real } else { format!("{real}/") };
+        self.items.keys().filter(|name| name.starts_with(&below)).cloned().collect()
     }
 
     /// The first of `main.yml`, `main.yaml` and `main` in a folder, as Ansible looks for it.

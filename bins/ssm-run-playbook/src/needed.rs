@@ -268,6 +268,24 @@ mod tests {
     }
 
     #[test]
+    fn a_templated_task_file_brings_what_any_of_them_reaches() {
+        let files = [
+            ("playbooks/os/debian.yml", "- include_role: {name: b}\n"),
+            (
+                "playbooks/site.yml",
+                "- hosts: all\n  roles: [a]\n  tasks:\n    - include_tasks: os/{{ x }}.yml\n",
+            ),
+            ("roles/a/tasks/inner/y.yml", "- include_role: {name: c}\n  run_once: true\n"),
+            ("roles/a/tasks/main.yml", "- include_tasks: '{{ x }}'\n"),
+            ("roles/b/tasks/main.yml", "[]\n"),
+            ("roles/c/tasks/main.yml", "[]\n"),
+            ("roles/d/tasks/main.yml", "[]\n"),
+        ];
+        let expected: Vec<&str> = files[..6].iter().map(|(name, _)| *name).collect();
+        assert_eq!(chosen(&files), expected);
+    }
+
+    #[test]
     fn imported_playbooks_and_files_named_outside_their_rooms_travel() {
         let files = [
             ("keys/k.pub", ""),

@@ -4,7 +4,7 @@
 use crate::check;
 use crate::error::Finding;
 use crate::folder::{Folder, join, parent};
-use crate::playbook::short;
+use crate::playbook::{is_yaml, short};
 use crate::yaml::{self, Node, Value};
 use deploy_inventory::Inventory;
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,6 +58,8 @@ pub(crate) struct Scope {
     base: String,
     /// The selected hosts that the play matches.
     pub(crate) hosts: Vec<String>,
+    /// Collections that short names may come from.
+    collections: bool,
     /// Whether the task is sure to be meant for these hosts: not in a role that only travels because no one knows better.
     judged: bool,
 }
@@ -144,6 +146,7 @@ impl Walk<'_> {
             roles: Vec::new(),
             base: parent(file).to_owned(),
             hosts,
+            collections: false,
             judged: true,
         }
     }
@@ -155,6 +158,7 @@ impl Walk<'_> {
         let text = format!("hosts: {pattern}");
         let listed = self.finding(&scope, play, text);
         self.out.plays.push(listed);
+        scope.collections = play.get("collections").is_some();
         self.out.matched |= !scope.hosts.is_empty();
         // Ansible reads every play before it leaves one out: the files must be there, the rest does not matter.
         check::play(self, &scope, play);
@@ -293,8 +297,9 @@ impl Walk<'_> {
     fn task_file(&mut self, scope: &mut Scope, call: &Call<'_>) {
         let name = call.argument("file").or_else(|| call.free_form());
         let Some(name) = name.filter(|name| !is_templated(name)) else {
-            // Beside this file or in its role, which travel whole.
-            return;
+            // Beside this file or in its role, which travel whole: whatever those files reach may be needed.
+            let home = scope.roles.last().cloned().unwrap_or_else(|| scope.base.clone());
+            return self.every_task_file(scope, &home);
         };
         let folder = self.q.folder;
         let mut candidates: Vec<String> = join(parent(&scope.file), &name).into_iter().collect();
@@ -328,7 +333,7 @@ impl Walk<'_> {
         let Some(path) = self.find_role(scope, name) else {
             if name.matches('.').count() >= 2 {
                 check::collection(self, scope, node, name);
-            } else if self.knows_role_paths() {
+            } else if self.knows_role_paths() && !scope.collections {
                 let paths = self.role_paths(scope).join("`, `");
                 self.bad(scope, node, format!("there is no role `{name}` in `{paths}`"));
             }
@@ -372,7 +377,7 @@ impl Walk<'_> {
             let file = match chosen {
                 Some(file) if is_templated(file) => {
                     // Any file of the room.
-                    self.every_task_file(scope, &format!("{path}/{room}"));
+                    self.every_task_file(scope, &path);
                     continue;
                 }
                 Some(file) => {
@@ -391,10 +396,17 @@ impl Walk<'_> {
         }
     }
 
-    fn every_task_file(&mut self, scope: &Scope, room: &str) {
+    /// Follows all files that may hold tasks, in a role or beside a playbook.
+    fn every_task_file(&mut self, scope: &Scope, home: &str) {
         let scope = Scope { judged: false, ..scope.clone() };
-        for name in self.q.folder.files(room) {
-            self.file_of_tasks(&scope, &name);
+        for name in self.q.folder.files_below(home) {
+            let rest = name.strip_prefix(home).unwrap_or(&name);
+            let other = ["/roles/", "/collections/"].iter().any(|room| rest.starts_with(room))
+                || rest.starts_with("roles/")
+                || rest.starts_with("collections/");
+            if is_yaml(&name) && !other {
+                self.file_of_tasks(&scope, &name);
+            }
         }
     }
 

@@ -133,7 +133,8 @@ fn judge_recap(recap: &Recap) -> (SubjectOutcome, Exit, String) {
         }
         // Ansible's 1, 4 and 5 before any task: it could not read the playbook or its options.
         (State::Done, Some(1 | 4 | 5), None) if recap.tasks == 0 => {
-            (SubjectOutcome::Failed, Exit::Usage, format!("Ansible cannot start: {}", error()))
+            let (error, hint) = (error(), missing_collection(recap.error.as_deref()));
+            (SubjectOutcome::Failed, Exit::Usage, format!("Ansible cannot start: {error}{hint}"))
         }
         (State::Done, rc, None) => {
             let rc = match rc {
@@ -179,6 +180,22 @@ fn judge_recap(recap: &Recap) -> (SubjectOutcome, Exit, String) {
     }
 }
 
+/// What to do about a collection that the host does not have, when that is what Ansible says.
+fn missing_collection(error: Option<&str>) -> String {
+    let name = error
+        .and_then(|error| error.split_once("couldn't resolve module/action '"))
+        .and_then(|(_, rest)| rest.split_once('\''))
+        .map(|(name, _)| name.split('.').take(2).collect::<Vec<_>>())
+        .filter(|parts| parts.len() == 2);
+    name.map_or_else(String::new, |parts| {
+        let name = parts.join(".");
+        format!(
+            "; the collection {name} is not on the host: install it there, or let it travel \
+             (`ansible-galaxy collection install {name} -p collections` in the Ansible folder)"
+        )
+    })
+}
+
 fn figures(stats: Stats) -> String {
     format!(
         "ok={} changed={} failed={} skipped={} unreachable={}",
@@ -219,6 +236,8 @@ fn exit_of(hosts: &[Judged<'_>], outcome: &Outcome) -> Exit {
             hosts.iter().any(|host| host.exit == *exit)
                 || outcome.halted.as_ref().is_some_and(|halt| halt.exit == *exit)
         });
+    // Hosts that were left alone are no success, whatever the others say.
+    let worst = worst.or_else(|| hosts.iter().any(Judged::is_untouched).then_some(Exit::Verdict));
     let idle = hosts.iter().all(|host| host.stats == Stats::default());
     worst.unwrap_or(if idle { Exit::Empty } else { Exit::Success })
 }

@@ -1,8 +1,11 @@
 //! Hosts in waves.
 
-use crate::double::Double;
+use crate::double::{Double, Fault};
+use crate::stops::{signal, sleeps, until};
 use crate::{FIRST, Repository, SECOND, ended};
 use std::fs;
+use std::io::Read as _;
+use std::time::Duration;
 
 const THIRD: &str = "i-0000000000000000c";
 const FAILS_ON: &str =
@@ -77,6 +80,34 @@ fn a_batch_may_have_as_many_errors_as_allowed_and_the_command_between_decides() 
     let order = fs::read_to_string(repository.path().join("order")).unwrap();
     assert_eq!(order, "sip-1 then sip-2\nsip-1,sip-2 then sip-3\n");
     assert!(double.base(SECOND).join("runs").exists() && !double.base(THIRD).exists());
+}
+
+#[test]
+fn hosts_that_systems_manager_itself_left_alone_are_listed() {
+    let repository = repository("[]\n");
+    let double = Double::start(&[Fault::TooManyErrors]);
+    let outcome = repository.tool(&double, &["--limit", "all", "--max-errors", "0"]).run();
+    let said = ["2 not touched", "than `--max-errors` allows: sip-2, sip-3"];
+    ended(&outcome, 1, &said);
+    assert!(double.bodies_of("SendCommand")[0].contains(r#""MaxErrors":"0""#));
+}
+
+#[test]
+fn a_signal_leaves_the_later_batches_alone_and_no_object_in_the_bucket() {
+    let repository = repository("- name: Sleep\n  ansible.builtin.command: sleep 3000.375\n");
+    let double = Double::start(&[]);
+    let url = double.url().replace("127.0.0.1", "localhost");
+    let args = ["--limit", "all", "--batch", "1", "--bucket", "bundles"];
+    let tool = repository.tool(&double, &args).env("AWS_ENDPOINT_URL_S3", url);
+    let mut child = tool.spawn();
+    until("the task", Duration::from_secs(30), || sleeps("3000.375"));
+    assert_eq!(double.objects().len(), 1);
+    signal(&child, "-INT");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let mut text = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    assert!(text.contains("not touched: the run was stopped: sip-2, sip-3"), "{text}");
+    assert_eq!(double.objects(), Vec::<String>::new());
 }
 
 #[test]

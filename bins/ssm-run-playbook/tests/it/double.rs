@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     NoAnsible,
     /// The agent never takes a command.
     Silent,
+    /// Only the first host of a command gets it, as when that fails and MaxErrors is 0.
+    TooManyErrors,
     /// Nothing may be put into the bucket.
     DenyBucket,
     /// The object is gone when it is first read.
@@ -349,11 +351,19 @@ impl Answer {
         let (status, details) =
             if silent { ("Pending", "Pending") } else { ("InProgress", "In Progress") };
         let pending = || Invocation { status, details, ..Invocation::default() };
-        let invocations = ids.iter().map(|id| (id.clone(), pending())).collect();
+        let mut invocations: HashMap<String, Invocation> =
+            ids.iter().map(|id| (id.clone(), pending())).collect();
+        let mut reached = ids;
+        if faults.contains(&Fault::TooManyErrors) {
+            for id in reached.split_off(1) {
+                let (status, details) = ("Cancelled", "Terminated");
+                invocations.insert(id, Invocation { status, details, ..Invocation::default() });
+            }
+        }
         state.commands.push(Sent { id: command.clone(), comment: comment.clone(), invocations });
         drop(state);
         if !silent {
-            for id in ids {
+            for id in reached {
                 let (script, command) = (script.replace("INSTANCE", &id), command.clone());
                 self.execute(id, command, &script, faults.contains(&Fault::NoAnsible));
             }

@@ -19,7 +19,7 @@ fn sleeping(mark: &Path, seconds: &str) -> Repository {
 }
 
 #[track_caller]
-fn until(what: &str, limit: Duration, done: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, limit: Duration, done: impl Fn() -> bool) {
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < limit, "{what} took more than {limit:?}");
@@ -28,14 +28,14 @@ fn until(what: &str, limit: Duration, done: impl Fn() -> bool) {
 }
 
 /// Whether a process sleeps for exactly this long: the playbook's own `sleep`.
-fn sleeps(seconds: &str) -> bool {
+pub(crate) fn sleeps(seconds: &str) -> bool {
     let wanted = format!("sleep\0{seconds}\0");
     fs::read_dir("/proc").unwrap().filter_map(Result::ok).any(|entry| {
         fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == wanted.as_bytes())
     })
 }
 
-fn signal(child: &std::process::Child, name: &str) {
+pub(crate) fn signal(child: &std::process::Child, name: &str) {
     let status = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
     assert!(status.success());
 }
