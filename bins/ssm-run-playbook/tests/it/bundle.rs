@@ -128,6 +128,65 @@ fn every_file_that_does_not_parse_is_named() {
     ended(&outcome, 2, &said);
 }
 
+/// What Ansible finds must not be refused, and must travel: one run proves both.
+#[test]
+fn every_way_to_name_a_file_that_ansible_knows_is_followed() {
+    let work = tempfile::tempdir().unwrap();
+    let to = |name: &str| work.path().join(name).display().to_string();
+    let copy = |src: &str, name: &str| {
+        format!(
+            "- name: Copy {name}\n  ansible.builtin.copy:\n    src: {src}\n    dest: {}\n    mode: '0600'\n",
+            to(name)
+        )
+    };
+    let mut tasks = copy("plain", "1") + &copy("deep/er", "2") + &copy("../../shared/outside", "3");
+    tasks += &copy("\"{{ role_path }}/files/plain\"", "4");
+    tasks += &copy("beside", "5");
+    tasks += "- ansible.builtin.include_tasks: sub/first.yml\n- import_tasks: file=third.yml\n\
+        - include_vars: more.yml\n- include_vars: {file: extra/even.yml}\n\
+        - ansible.builtin.script: hello.sh argument\n  changed_when: false\n\
+        - block:\n    - import_role: {name: other, tasks_from: entry.yml}\n  rescue: []\n\
+        - name: Loop\n  ansible.builtin.include_role:\n    name: \"{{ item }}\"\n  loop: [looped]\n\
+        - action: ansible.builtin.debug msg=x\n- ansible.builtin.debug: var=more\n  with_items: [1]\n";
+    let repository = Repository::new(&tasks);
+    repository.write(
+        "ansible/playbooks/site.yml",
+        "- import_playbook: inner/first.yml\n- name: Demo\n  hosts: [sip]\n  gather_facts: false\n  \
+         vars_files: [vars/file.yml, ../shared/vars.yml]\n  pre_tasks:\n    - copy: src=near dest=/dev/null\n      \
+         when: false\n  roles:\n    - {role: demo, tags: [x]}\n",
+    );
+    repository.write(
+        "ansible/playbooks/inner/first.yml",
+        "- hosts: sip\n  gather_facts: false\n  tasks:\n    - ansible.builtin.import_tasks: tasks.yml\n",
+    );
+    repository.write("ansible/playbooks/inner/tasks.yml", FINE);
+    repository.write("ansible/playbooks/files/near", "");
+    repository.write("ansible/playbooks/beside", "");
+    repository.write("ansible/playbooks/vars/file.yml", "a: 1\n");
+    repository.write("ansible/shared/vars.yml", "b: 1\n");
+    repository.write("ansible/shared/outside", "");
+    for (name, text) in [
+        ("demo/files/plain", ""),
+        ("demo/files/deep/er", ""),
+        ("demo/files/hello.sh", "#!/bin/sh\necho $1\n"),
+        ("demo/tasks/sub/first.yml", "- include_tasks: second.yml\n- include_tasks: third.yml\n"),
+        ("demo/tasks/sub/second.yml", FINE),
+        ("demo/tasks/third.yml", FINE),
+        ("demo/vars/more.yml", "more: 1\n"),
+        ("demo/vars/extra/even.yml", "even: 1\n"),
+        ("demo/meta/main.yml", "dependencies:\n  - other\n"),
+        ("other/tasks/main.yml", FINE),
+        ("other/tasks/entry.yml", "- ansible.builtin.import_tasks: inner.yml\n"),
+        ("other/tasks/inner.yml", FINE),
+        ("looped/tasks/main.yml", FINE),
+    ] {
+        repository.write(&format!("ansible/roles/{name}"), text);
+    }
+    let double = Double::start(&[]);
+    ended(&repository.tool(&double, &[]).run(), 0, &["1 of 1 hosts good"]);
+    assert!((1..=5).all(|n| work.path().join(n.to_string()).exists()));
+}
+
 #[test]
 fn a_collection_that_hosts_are_said_to_have_and_do_not_is_named_with_the_fix() {
     let repository = Repository::new("- name: Far\n  nowhere.at_all.module:\n");
