@@ -336,6 +336,21 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_read_here_may_match_and_may_need_any_role() {
+        let encrypted = "$ANSIBLE_VAULT;1.1;AES256\n33\n";
+        let out = reached(&[("playbooks/site.yml", encrypted)], &ALL);
+        assert!(out.matched && out.every_role.is_some());
+        let out = reached(
+            &[
+                ("playbooks/site.yml", "- import_playbook: says.so.site\n"),
+                ("requirements.yml", "collections: [says.so]\n"),
+            ],
+            &ALL,
+        );
+        assert!(out.matched && out.findings.is_empty(), "{:?}", out.findings);
+    }
+
+    #[test]
     fn roles_that_need_each_other_end() {
         let files = [
             ("playbooks/site.yml", "- hosts: sip\n  roles: [a]\n"),

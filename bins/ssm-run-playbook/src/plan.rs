@@ -114,7 +114,6 @@ impl Plan {
                 folder: args.ansible_dir.clone(),
             });
         }
-        playbook::check(&items, &playbook, &shown_folder).inspect_err(|e| annotate(ctx, e))?;
         let (hosts, region) = select(args, &inventory, &items)?;
         let names: Vec<String> = hosts.iter().map(|host| host.name.clone()).collect();
         let question = Question {
@@ -128,7 +127,9 @@ impl Plan {
         let reached = reach::reach(&question);
         let mut reasons =
             needed::needed(&items, &reached, &playbook, environment.as_deref(), &shown_folder);
-        judge(args, &items, &reached, &reasons, &question).inspect_err(|e| annotate(ctx, e))?;
+        playbook::check(&items, &reasons, &playbook, &shown_folder)
+            .and_then(|()| judge(args, &items, &reached, &reasons, &question))
+            .inspect_err(|e| annotate(ctx, e))?;
         for warning in &reached.warnings {
             ctx.progress().warn(&warning.to_string());
         }
@@ -144,7 +145,12 @@ impl Plan {
             items.insert(name.to_owned(), file(text));
             reasons.insert(name.to_owned(), "runs Ansible on the host".to_owned());
         }
-        let limit = if args.bucket.is_some() { BUCKET_LIMIT_BYTES } else { LIMIT_BYTES };
+        let limit = match (&args.bucket, args.print_bundle) {
+            // What is too large is what somebody wants to see.
+            (_, true) => usize::MAX,
+            (Some(_), false) => BUCKET_LIMIT_BYTES,
+            (None, false) => LIMIT_BYTES,
+        };
         let bundle = bundle::pack(&items, limit)?;
         let waves = match &args.batch {
             Some(batches) => batches.sizes(hosts.len()),

@@ -2,6 +2,7 @@
 
 use crate::bundle::{Item, Items};
 use crate::error::{Error, Finding};
+use crate::needed::Reasons;
 use crate::yaml::{self, Broken, Node, Value};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,11 +35,16 @@ pub(crate) fn is_yaml(name: &str) -> bool {
     !payload && (name.ends_with(".yml") || name.ends_with(".yaml") || variables)
 }
 
-/// Checks that every YAML file is one, and that the playbook is a list of plays: all that is wrong. `shown` is the
+/// Checks that every YAML file that travels is one, and that the playbook is a list of plays: all that is wrong. `shown` is the
 /// Ansible folder as a person finds it.
-pub(crate) fn check(items: &Items, playbook: &str, shown: &Path) -> Result<(), Error> {
+pub(crate) fn check(
+    items: &Items,
+    reasons: &Reasons,
+    playbook: &str,
+    shown: &Path,
+) -> Result<(), Error> {
     let mut errors = Vec::new();
-    for (name, item) in items {
+    for (name, item) in items.iter().filter(|(name, _)| reasons.contains_key(*name)) {
         let Item::File { bytes, .. } = item else { continue };
         if (name != playbook && !is_yaml(name)) || bytes.starts_with(VAULT) {
             continue;
@@ -149,9 +155,11 @@ mod tests {
             ("roles/a/templates/x.yml".to_owned(), file("{% if x %}\n  - [\n")),
             ("roles/a/vars/vault.yml".to_owned(), file("$ANSIBLE_VAULT;1.1;AES256\n3: : [\n")),
         ]);
-        assert!(check(&items, "site.yml", Path::new("ansible")).is_ok());
+        let all = |items: &Items| items.keys().map(|name| (name.clone(), String::new())).collect();
+        assert!(check(&items, &all(&items), "site.yml", Path::new("ansible")).is_ok());
         items.insert("roles/a/tasks/main.yml".to_owned(), file("- name: x\n  debug: 'open\n"));
-        let Err(Error::Syntax { file, line, .. }) = check(&items, "site.yml", Path::new("ansible"))
+        let Err(Error::Syntax { file, line, .. }) =
+            check(&items, &all(&items), "site.yml", Path::new("ansible"))
         else {
             panic!("a quote that is not closed parses")
         };

@@ -1,5 +1,6 @@
 //! `--print-bundle`: what would travel, how large it is and why.
 
+use crate::bundle::{BUCKET_LIMIT_BYTES, LIMIT_BYTES};
 use crate::plan::Plan;
 use deploy_cli::{Context, Done, Exit};
 use deploy_report::{Subject, SubjectOutcome};
@@ -42,6 +43,10 @@ pub(crate) fn bundle(ctx: &Context, plan: &Plan) -> Done {
 
 /// How a host that lacks the bundle would get it.
 fn way(plan: &Plan) -> String {
+    let limit = if plan.bucket.is_some() { BUCKET_LIMIT_BYTES } else { LIMIT_BYTES };
+    if plan.bundle.bytes.len() > limit {
+        return format!("too large: at most {limit} bytes can be sent this way; see `--bucket`");
+    }
     if let Some(bucket) = &plan.bucket {
         let key = crate::store::key(&plan.bundle.sha256);
         return format!("it would travel through s3://{bucket}/{key}");

@@ -4,7 +4,7 @@
 use crate::check;
 use crate::error::Finding;
 use crate::folder::{Folder, join, parent};
-use crate::playbook::{is_yaml, short};
+use crate::playbook::{VAULT, is_yaml, short};
 use crate::yaml::{self, Node, Value};
 use deploy_inventory::Inventory;
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,10 +98,16 @@ impl Walk<'_> {
         }
     }
 
-    fn tree(&self, file: &str) -> Vec<Node> {
-        // Files that do not parse were refused before; encrypted ones cannot be read here.
-        let text = self.q.folder.text(file).filter(|text| !text.starts_with("$ANSIBLE_VAULT"));
-        text.and_then(|text| yaml::parse(text).ok()).unwrap_or_default()
+    fn tree(&mut self, file: &str) -> Vec<Node> {
+        let text = self.q.folder.text(file).unwrap_or_default();
+        if text.as_bytes().starts_with(VAULT) {
+            let file = self.q.shown.join(file);
+            let why = format!("{} is encrypted, so nobody knows its roles", file.display());
+            self.out.every_role.get_or_insert(why);
+            self.out.matched = true;
+        }
+        // A file that does not parse is refused as such.
+        yaml::parse(text).unwrap_or_default()
     }
 
     fn playbook(&mut self, file: &str, why: &str, depth: usize) {
@@ -132,6 +138,7 @@ impl Walk<'_> {
             return self.bad(&scope, node, text.to_owned());
         }
         if name.matches('.').count() >= 2 && !name.ends_with("ml") {
+            self.out.matched = true;
             return check::collection(self, &scope, node, &name);
         }
         match join(parent(file), &name).filter(|path| self.q.folder.is_file(path)) {

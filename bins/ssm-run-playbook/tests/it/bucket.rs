@@ -30,6 +30,11 @@ fn a_bundle_travels_through_the_bucket_once_and_nothing_stays() {
     repository.write("ansible/roles/demo/files/noise", &noise);
     let double = Double::start(&[]);
     ended(&repository.tool(&double, &[]).run(), 2, &["compressed; at most 524288", "`--bucket`"]);
+    ended(
+        &repository.tool(&double, &["--print-bundle"]).run(),
+        0,
+        &["too large: at most 524288", "noise"],
+    );
     assert!(double.operations().is_empty());
 
     let first = tool(&repository, &double, &["--max-errors", "10%"]).run();
