@@ -111,12 +111,9 @@ impl Drive<'_> {
             .map(|host| {
                 let known = seen.get(&host.id).map(|text| format!("; {text}")).unwrap_or_default();
                 let end = ends.get(&host.id);
+                let untouched = !self.sent.borrow().contains(&host.id);
                 let open = |known: &str| {
-                    if self.sent.borrow().contains(&host.id) {
-                        open(known)
-                    } else {
-                        Ending::NotTouched(over.to_owned())
-                    }
+                    if untouched { Ending::NotTouched(over.to_owned()) } else { open(known) }
                 };
                 let cancelled = |end: &End| match &end.ending {
                     // The agent's word for what we asked for says less than we know.
@@ -126,7 +123,11 @@ impl Drive<'_> {
                 HostEnd {
                     name: host.name.clone(),
                     ending: end.map_or_else(|| open(&known), cancelled),
-                    elapsed: end.map_or_else(|| self.start.elapsed(), |end| end.elapsed),
+                    elapsed: match end {
+                        Some(end) => end.elapsed,
+                        None if untouched => Duration::ZERO,
+                        None => self.start.elapsed(),
+                    },
                     results: Vec::new(),
                     events: None,
                     log: None,

@@ -52,6 +52,7 @@ fn a_bad_batch_leaves_the_other_hosts_alone_and_names_them() {
     assert_eq!(outcome.outputs["untouched"], "2");
     assert_eq!(outcome.outputs["failed"], "1");
     let subject = &repository.report()["subjects"][2];
+    assert_eq!(subject["elapsed_ms"], 0);
     assert_eq!(
         (subject["name"].as_str(), subject["outcome"].as_str()),
         (Some("sip-3"), Some("skipped"))
