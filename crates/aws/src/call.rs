@@ -82,6 +82,33 @@ impl Client {
         })
     }
 
+    /// Makes a call of a JSON 1.1 API and returns its answer. `target` is what the service takes in `X-Amz-Target`.
+    ///
+    /// # Errors
+    /// [`Error`], sorted by what a person can do about it.
+    pub async fn json(
+        &self,
+        service: Service,
+        operation: &'static str,
+        target: &'static str,
+        body: &serde_json::Value,
+    ) -> Result<serde_json::Value, Error> {
+        let request = Request {
+            method: "POST",
+            path: "/".to_owned(),
+            headers: vec![("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target)],
+            body: body.to_string().into_bytes(),
+            attempt_timeout: None,
+        };
+        let answer = self.send(service, operation, self.region(), request).await;
+        let bytes = answer.map_err(|error| error.sorted(operation))?;
+        serde_json::from_slice(&bytes).map_err(|error| Error::Unavailable {
+            operation,
+            code: None,
+            message: format!("the answer is not JSON: {error}"),
+        })
+    }
+
     pub(crate) fn region(&self) -> String {
         self.0.region().map(ToString::to_string).unwrap_or_default()
     }
@@ -221,12 +248,18 @@ fn answer(response: &HttpResponse) -> Result<Vec<u8>, OrchestratorError<Refusal>
     }
     let text = String::from_utf8_lossy(body);
     let header = |name| response.headers().get(name).map(str::to_owned);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let field = |name: &str| json.get(name)?.as_str().map(str::to_owned);
     let mut meta = ErrorMetadata::builder();
-    if let Some(code) = between(&text, "Code") {
+    // `__type` may be `namespace#Code`.
+    let typed = field("__type").and_then(|kind| kind.rsplit('#').next().map(str::to_owned));
+    if let Some(code) = between(&text, "Code").or(typed) {
         meta = meta.code(code);
     }
     let status = response.status().as_u16();
-    let message = between(&text, "Message").unwrap_or_else(|| format!("status {status}"));
+    let message = between(&text, "Message").or_else(|| field("message"));
+    let message =
+        message.or_else(|| field("Message")).unwrap_or_else(|| format!("status {status}"));
     Err(OrchestratorError::operation(Refusal {
         meta: meta.message(message).build(),
         region: header("x-amz-bucket-region").or_else(|| between(&text, "Region")),
