@@ -95,6 +95,10 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", value_parser = deploy_cli::parse_duration, default_value = "20s")]
     pub lock_wait: Duration,
 
+    /// Install python3 and ansible-core with apt on hosts that lack them.
+    #[arg(long)]
+    pub install_ansible: bool,
+
     /// Let `ansible.builtin.reboot` reboot the host, at most 3 times; the playbook then runs again from its start.
     #[arg(long)]
     pub allow_reboot: bool,
@@ -102,6 +106,10 @@ pub struct Args {
     /// Also write the hosts as JUnit XML to this file.
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
+
+    /// Follow hosts through this CloudWatch Logs group, which their role may write to: their tasks appear within 3 s.
+    #[arg(long, value_name = "NAME")]
+    pub log_group: Option<String>,
 
     /// Write Ansible's own log and the events of every host into this folder.
     #[arg(long, value_name = "DIR")]

@@ -11,6 +11,7 @@ pub(crate) use ending::{CANCELLED, Ending, HostEnd};
 pub(crate) use waves::Halt;
 
 use crate::error::Error;
+use crate::live::Live;
 use crate::plan::Plan;
 use crate::script::{self, Delivery};
 use crate::ssm::{IDS_PER_CALL, Order, Ssm};
@@ -24,6 +25,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 /// After the deadline a host has this long to end Ansible and to answer.
 const DEADLINE_GRACE: Duration = Duration::from_secs(20);
+const POLL_EVERY: Duration = Duration::from_secs(2);
+/// The agent pushes once a second; a task shall be seen within three.
+const LIVE_EVERY: Duration = Duration::from_secs(1);
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 /// Small side commands: parts of a bundle, progress, slices of a log.
 const SIDE_EXECUTION: Duration = Duration::from_secs(60);
@@ -88,6 +92,10 @@ pub(crate) struct Drive<'a> {
     asked_again: RefCell<BTreeSet<String>>,
     /// Why the other hosts are left alone.
     halted: RefCell<Option<Halt>>,
+    /// What hosts write while they run, with `--log-group`.
+    live: Option<Live>,
+    /// Whether they cannot be read.
+    deaf: Cell<bool>,
 }
 
 impl<'a> Drive<'a> {
@@ -96,8 +104,11 @@ impl<'a> Drive<'a> {
         plan: &'a Plan,
         ssm: Ssm,
         store: Option<&'a Store>,
+        live: Option<Live>,
     ) -> Self {
         Self {
+            live,
+            deaf: Cell::default(),
             ctx,
             plan,
             ssm,
@@ -183,7 +194,11 @@ impl<'a> Drive<'a> {
             _ => "100%".to_owned(),
         };
         let max_errors = max_errors.as_str();
-        let order = Order { ids, script, comment: &comment, execution, max_errors, delivery };
+        // Only runs have something to tell.
+        let log_group = self.plan.log_group.as_deref();
+        let log_group = log_group.filter(|_| matches!(kind, Kind::Run { .. }));
+        let order =
+            Order { ids, script, comment: &comment, execution, max_errors, delivery, log_group };
         let command = self.ssm.send(&order).await?;
         self.ctx.progress().debug(&format!("command {command}: {comment}"));
         let waiting = ids.iter().cloned().collect();
@@ -243,8 +258,8 @@ impl<'a> Drive<'a> {
         let mut last_progress = Instant::now();
         let mut outage: Option<Instant> = None;
         while self.ends.borrow().len() < hosts {
-            let pause = (self.start.elapsed() / 20)
-                .clamp(Duration::from_millis(250), Duration::from_secs(2));
+            let most = if self.live.is_some() { LIVE_EVERY } else { POLL_EVERY };
+            let pause = (self.start.elapsed() / 20).clamp(Duration::from_millis(250), most);
             sleep(pause).await;
             let hungry = match self.poll().await {
                 Ok(hungry) => {
@@ -266,7 +281,9 @@ impl<'a> Drive<'a> {
                 return Ok(false);
             }
             self.feed(hungry).await?;
-            if last_progress.elapsed() >= PROGRESS_EVERY {
+            self.follow().await;
+            let followed = self.live.is_some() && !self.deaf.get();
+            if !followed && last_progress.elapsed() >= PROGRESS_EVERY {
                 last_progress = Instant::now();
                 self.ask_progress().await?;
             }

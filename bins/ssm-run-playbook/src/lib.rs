@@ -9,6 +9,7 @@ mod check;
 mod drive;
 mod error;
 mod folder;
+mod live;
 mod needed;
 mod plan;
 mod playbook;
@@ -42,7 +43,8 @@ pub async fn run(args: &Args, ctx: &Context) -> Result<Done, Error> {
     }
     let config = deploy_aws::load(ctx, plan.region.as_deref()).await?;
     let store = plan.bucket.as_ref().map(|name| Store::new(&config, name, &plan.bundle.sha256));
-    let drive = drive::Drive::new(ctx, &plan, ssm::Ssm::new(&config), store.as_ref());
+    let live = plan.log_group.as_deref().map(|group| live::Live::new(&config, group));
+    let drive = drive::Drive::new(ctx, &plan, ssm::Ssm::new(&config), store.as_ref(), live);
     let outcome = drive.run().await;
     if let Some(store) = &store {
         store.remove(ctx).await;

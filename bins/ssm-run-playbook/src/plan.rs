@@ -88,6 +88,9 @@ pub(crate) struct Plan {
     vault_passwords: Vec<(String, String)>,
     lock_wait: Duration,
     allow_reboot: bool,
+    install_ansible: bool,
+    /// Where hosts write what they are doing.
+    pub(crate) log_group: Option<String>,
 }
 
 impl Plan {
@@ -193,6 +196,8 @@ impl Plan {
             vault_passwords,
             lock_wait: args.lock_wait,
             allow_reboot: args.allow_reboot,
+            install_ansible: args.install_ansible,
+            log_group: args.log_group.clone(),
         };
         // Whether the extra vars fit is known before the first call.
         let ids: Vec<String> = plan.hosts.iter().map(|host| host.id.clone()).collect();
@@ -231,6 +236,8 @@ impl Plan {
             references: &self.extra_vars.references,
             vault_passwords: &self.vault_passwords,
             allow_reboot: self.allow_reboot,
+            install_ansible: self.install_ansible,
+            live: self.log_group.is_some(),
         };
         script::run(&self.host_folder, &self.bundle.sha256, &request, delivery)
     }

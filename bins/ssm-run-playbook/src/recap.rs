@@ -75,6 +75,8 @@ pub(crate) enum State {
     Locked,
     /// Ansible or Python is missing.
     NoAnsible,
+    /// Ansible is missing and could not be installed.
+    InstallFailed,
     /// This run was started before.
     Duplicate,
     /// The instance role may not read a reference.

@@ -27,6 +27,7 @@ pub(crate) fn word(ending: &Ending) -> &str {
             (State::Cancelled, _) => "cancelled",
             (State::Locked, _) => "locked by another run",
             (State::NoAnsible, _) => "Ansible is not installed",
+            (State::InstallFailed, _) => "Ansible cannot be installed",
             (State::ReferenceDenied | State::ReferenceMissing | State::ReferenceFailed, _) => {
                 "a secret cannot be read"
             }
@@ -159,8 +160,11 @@ fn judge_recap(recap: &Recap) -> (SubjectOutcome, Exit, String) {
             (SubjectOutcome::Unknown, Exit::Unavailable, text)
         }
         (State::NoAnsible, ..) => {
-            let text =
-                format!("{}; install ansible-core on the host, e.g. in its user data", error());
+            let fix = "pass `--install-ansible`, or install ansible-core in the host's user data";
+            (SubjectOutcome::Failed, Exit::Verdict, format!("{}; {fix}", error()))
+        }
+        (State::InstallFailed, ..) => {
+            let text = format!("Ansible cannot be installed: {}", error());
             (SubjectOutcome::Failed, Exit::Verdict, text)
         }
         (State::ReferenceDenied, ..) => {
@@ -410,7 +414,8 @@ fn text(title: &str, hosts: &[Judged<'_>]) -> String {
         if let Ending::Recap(recap) = &host.end.ending
             && recap.reboots > 0
         {
-            let _ = writeln!(out, "{}{}", printable(&host.end.name), reboots(recap));
+            let times = reboots(recap);
+            let _ = writeln!(out, "{}: {}", printable(&host.end.name), &times[2..]);
         }
     }
     for host in hosts {
@@ -568,7 +573,7 @@ mod tests {
         );
         check(r#"{"state":"timeout","tasks":3,"last":"t"}"#, Exit::Timeout, "3 results, at t");
         check(r#"{"state":"locked","error":"run r1"}"#, Exit::Unavailable, "another run (run r1)");
-        check(r#"{"state":"no-ansible","error":"x"}"#, Exit::Verdict, "install ansible-core");
+        check(r#"{"state":"no-ansible","error":"x"}"#, Exit::Verdict, "--install-ansible");
         check(r#"{"state":"duplicate"}"#, Exit::Unavailable, "cannot run");
     }
 }

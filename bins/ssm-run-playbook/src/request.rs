@@ -31,6 +31,11 @@ pub(crate) struct Request<'a> {
     pub(crate) vault_passwords: &'a [(String, String)],
     /// Whether the playbook may reboot the host.
     pub(crate) allow_reboot: bool,
+    /// Whether the script installs Ansible where it is missing; nothing for `run.py`.
+    #[serde(skip)]
+    pub(crate) install_ansible: bool,
+    /// Whether the host says on stderr what it is doing.
+    pub(crate) live: bool,
 }
 
 /// One host of a command.

@@ -7,9 +7,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 /// What travels in every bundle besides the Ansible folder.
-pub(crate) const HOST_FILES: [(&str, &str); 4] = [
+pub(crate) const HOST_FILES: [(&str, &str); 5] = [
     (".ssm-run-playbook/run.py", include_str!("host/run.py")),
     (".ssm-run-playbook/answer.py", include_str!("host/answer.py")),
+    (".ssm-run-playbook/module_server.py", include_str!("host/module_server.py")),
     (".ssm-run-playbook/references.py", include_str!("host/references.py")),
     (".ssm-run-playbook/callback_plugins/ssm_run_playbook.py", include_str!("host/callback.py")),
 ];
@@ -27,6 +28,24 @@ const ANSWER: &str = r#"umask 077
 answer() { printf 'ssm-run-playbook/1 {"state":"%s","error":"%s"}\n' "$1" "$2"; exit "$3"; }
 # On a full disk the agent needs the room for what it has to say.
 broken() { rm -rf "$base/incoming/$run" "$base/runs/$run/work"; answer broken "$1" 1; }
+"#;
+
+/// Installs Ansible where it is missing. In a session of its own: a package manager that is killed with a cancelled command
+/// would leave its packages half installed. apt waits for dpkg's lock, but not for the one of its lists.
+const INSTALL: &str = r#"if ! command -v python3 > /dev/null || ! command -v ansible-playbook > /dev/null; then
+  command -v apt-get > /dev/null || answer install-failed 'there is no apt-get; install ansible-core by other means' 1
+  cat > "$base/install.sh" << 'EOF'
+export DEBIAN_FRONTEND=noninteractive
+n=0
+until apt-get -q update > "$1" 2>&1; do
+  n=$((n + 1))
+  [ $n -lt 150 ] && grep -q 'Could not get lock' "$1" || exit 1
+  sleep 2
+done
+apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends python3 ansible-core >> "$1" 2>&1
+EOF
+  setsid -w sh "$base/install.sh" "$base/install.log" || answer install-failed "$(tail -n 6 "$base/install.log" | tr '\n\t' '; ' | tr -cd '[:print:]' | tr -d '"\\' | tail -c 700)" 1
+fi
 "#;
 
 /// The bundle in parts for the command line.
@@ -97,9 +116,15 @@ pub(crate) fn run(
     let mut script = head(base, request.run, sha256);
     script.push_str(
         r#"PATH="${PATH:+$PATH:}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-command -v python3 > /dev/null || answer no-ansible 'python3 is not on PATH' 1
-command -v ansible-playbook > /dev/null || answer no-ansible 'ansible-playbook is not on PATH' 1
 mkdir -p "$base/runs" "$base/bundles" "$base/incoming" || broken "cannot create $base"
+"#,
+    );
+    if request.install_ansible {
+        script.push_str(INSTALL);
+    }
+    script.push_str(
+        r#"command -v python3 > /dev/null || answer no-ansible 'python3 is not on PATH' 1
+command -v ansible-playbook > /dev/null || answer no-ansible 'ansible-playbook is not on PATH' 1
 bundle="$base/bundles/$sha"
 right() { [ "$(sha256sum < "$1" | cut -d ' ' -f 1)" = "$sha" ]; }
 "#,
@@ -190,6 +215,8 @@ mod tests {
             references: &[],
             vault_passwords: &[],
             allow_reboot: false,
+            install_ansible: true,
+            live: false,
         }
     }
 

@@ -3,8 +3,8 @@
 use aws_sdk_ssm::Client;
 use aws_sdk_ssm::config::retry::RetryConfig;
 use aws_sdk_ssm::types::{
-    CommandFilter, CommandFilterKey, CommandInvocation, CommandInvocationStatus,
-    InstanceInformationStringFilter, PingStatus,
+    CloudWatchOutputConfig, CommandFilter, CommandFilterKey, CommandInvocation,
+    CommandInvocationStatus, InstanceInformationStringFilter, PingStatus,
 };
 use deploy_aws::Error;
 use std::collections::HashMap;
@@ -31,6 +31,8 @@ pub(crate) struct Order<'a> {
     pub(crate) max_errors: &'a str,
     /// The command expires when it has not started after this; at least 30 s.
     pub(crate) delivery: Duration,
+    /// The agents copy the output to this CloudWatch Logs group while the script runs.
+    pub(crate) log_group: Option<&'a str>,
 }
 
 /// How an invocation stands.
@@ -134,9 +136,16 @@ impl Ssm {
         // The SDK's own retries would send it twice.
         let once = aws_sdk_ssm::config::Config::builder().retry_config(RetryConfig::disabled());
         let seconds = |time: Duration| time.as_secs().to_string();
+        let output = order.log_group.map(|group| {
+            CloudWatchOutputConfig::builder()
+                .cloud_watch_log_group_name(group)
+                .cloud_watch_output_enabled(true)
+                .build()
+        });
         let answer = self
             .client
             .send_command()
+            .set_cloud_watch_output_config(output)
             .document_name(DOCUMENT)
             .set_instance_ids(Some(order.ids.to_vec()))
             .parameters("commands", vec![order.script.to_owned()])

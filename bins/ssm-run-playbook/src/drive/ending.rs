@@ -107,7 +107,12 @@ pub(super) fn progress_text(output: &str) -> Option<String> {
     let count: u64 = results.parse().ok()?;
     let task: serde_json::Value = serde_json::from_str(event.lines().next()?).ok()?;
     let name = task.get("name")?.as_str()?;
-    Some(format!("{count} results, at task: {name}"))
+    Some(match task.get("e")?.as_str()? {
+        "waiting" => format!("waits for the lock of another run ({name})"),
+        "rebooting" => format!("{count} results, the host reboots"),
+        "resumed" => format!("{count} results, runs again after a reboot"),
+        _ => format!("{count} results, at task: {name}"),
+    })
 }
 
 #[cfg(test)]
@@ -150,6 +155,11 @@ mod tests {
     fn progress_is_read_and_noise_is_not() {
         let line = "7 {\"e\":\"task\",\"name\":\"common : Install\"}\n";
         assert_eq!(progress_text(line).as_deref(), Some("7 results, at task: common : Install"));
+        let waits = "0 {\"e\":\"waiting\",\"name\":\"run r1\"}";
+        assert_eq!(
+            progress_text(waits).as_deref(),
+            Some("waits for the lock of another run (run r1)")
+        );
         for noise in ["", "0 ", "0", "x {}", "3 {\"e\":"] {
             assert_eq!(progress_text(noise), None, "{noise}");
         }

@@ -60,13 +60,7 @@ impl Drive<'_> {
         match (call.kind, answer) {
             (Kind::Progress, _) => {
                 self.forget(call, id);
-                let over = self.ends.borrow().contains_key(id);
-                if let Some(text) = progress_text(&invocation.output) {
-                    if !over {
-                        self.ctx.progress().subject(self.plan.name(id), &text);
-                    }
-                    self.seen.borrow_mut().insert(id.clone(), text);
-                }
+                self.note_progress(id, &invocation.output);
             }
             (Kind::Part, Ok(Recap { state: State::Part, .. })) => {
                 self.forget(call, id);
@@ -111,6 +105,40 @@ impl Drive<'_> {
         self.ctx.progress().subject(self.plan.name(id), crate::report::word(&ending));
         let end = End { ending, command: call.command.clone(), elapsed: self.start.elapsed() };
         self.ends.borrow_mut().entry(id.to_owned()).or_insert(end);
+    }
+
+    /// Reads what hosts write while they run. A courtesy: what fails is said once, then hosts are asked as without it.
+    pub(super) async fn follow(&self) {
+        let Some(live) = self.live.as_ref().filter(|_| !self.deaf.get()) else { return };
+        let open: Vec<Call> = {
+            let calls = self.calls.borrow();
+            let runs = calls.iter().filter(|call| matches!(call.kind, Kind::Run { .. }));
+            runs.filter(|call| !call.waiting.is_empty()).cloned().collect()
+        };
+        for call in open {
+            match live.news(&call.command).await {
+                Ok(lines) => {
+                    for (id, line) in lines {
+                        self.note_progress(&id, &line);
+                    }
+                }
+                Err(deploy_aws::Error::Unavailable { .. }) => {}
+                Err(error) => {
+                    self.deaf.set(true);
+                    self.ctx.progress().warn(&format!("hosts cannot be followed: {error}"));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn note_progress(&self, id: &str, output: &str) {
+        if let Some(text) = progress_text(output) {
+            if !self.ends.borrow().contains_key(id) {
+                self.ctx.progress().subject(self.plan.name(id), &text);
+            }
+            self.seen.borrow_mut().insert(id.to_owned(), text);
+        }
     }
 
     /// Asks hosts whose run is open what they are doing, unless they were asked and have not answered.

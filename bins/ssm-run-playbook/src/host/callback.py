@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 
 from ansible.plugins.callback import CallbackBase
-from ansible.plugins.loader import action_loader
+from ansible.plugins.loader import action_loader, connection_loader
+
+TOOL = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.append(TOOL)
+import module_server  # noqa: E402
+
+sys.path.remove(TOOL)
 
 DOCUMENTATION = """
 name: ssm_run_playbook
@@ -126,6 +133,8 @@ class CallbackModule(CallbackBase):
         self.wants_diff = bool(environ.get("SSM_RUN_PLAYBOOK_DIFF"))
         flag = environ.get("SSM_RUN_PLAYBOOK_REBOOT")
         self.reboots = Reboots(flag) if flag else None
+        if environ.get("SSM_RUN_PLAYBOOK_MODULES"):
+            module_server.use(connection_loader, *environ["SSM_RUN_PLAYBOOK_MODULES"].split("\n"))
         self.masks = []
         if environ.get("SSM_RUN_PLAYBOOK_MASKS"):
             with open(environ["SSM_RUN_PLAYBOOK_MASKS"], encoding="utf-8") as file:
@@ -149,6 +158,10 @@ class CallbackModule(CallbackBase):
             for text in self.masks:
                 value = value.replace(text, "***")
         return value
+
+    def short(self, text):
+        """Files as a person knows them, relative to the ansible folder."""
+        return text.replace(self.root + os.sep, "") if self.root else text
 
     def boundary(self):
         """A run that must end or reboot does so between two tasks, when there is time for that."""
@@ -214,7 +227,7 @@ class CallbackModule(CallbackBase):
         }
         hidden = fields.get("no_log") is True or "censored" in data
         if with_message:
-            event["message"] = message_of(self.masked(data), hidden)
+            event["message"] = self.short(message_of(self.masked(data), hidden))
         if self.wants_diff and not hidden:
             event.update(self.diff(data))
         if hidden and task.action.rpartition(".")[2] == "set_stats":
@@ -231,7 +244,7 @@ class CallbackModule(CallbackBase):
             if isinstance(item, dict) and item.get("diff") and "censored" not in item:
                 parts.append(self._get_diff(item["diff"]))
         # Masked before it is cut, or half of a value could remain.
-        text = self.masked("".join(part for part in parts if part).strip("\n"))
+        text = self.short(self.masked("".join(part for part in parts if part).strip("\n")))
         if not text:
             return {}
         return {"diff": text[:DIFF_LIMIT], "diff_cut": max(len(text) - DIFF_LIMIT, 0)}

@@ -21,7 +21,9 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
+import tempfile
 import time
 
 from answer import MARKER, fit, masked, pack, summarise
@@ -34,7 +36,7 @@ KEEP = 5  # finished runs and bundles that stay for inspection and reuse
 PR_SET_CHILD_SUBREAPER = 36
 EXIT_REBOOT = 194  # to the agent: reboot the host and run the script again
 HOLD_SECONDS = 120  # the lock is held so long for the agent to reboot the host
-ROOMS = ("work", "private", "tmp")
+ROOMS = ("work", "private")
 
 
 def descendants(root):
@@ -88,7 +90,12 @@ class Supervisor:
             self.began -= min(max(time.time() - self.started, 0), self.request["timeout_s"])
         self.masks = []
         self.config = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True)
-        self.host, self.has_interpreter = self.find_host()
+        self.config.read(os.path.join(self.work, "ansible.cfg"), encoding="utf-8")
+        self.host, has_interpreter = self.find_host()
+        self.python = None  # chosen by somebody else
+        if not (has_interpreter or self.config.has_option("defaults", "interpreter_python")):
+            system = "/usr/bin/python3"
+            self.python = system if os.path.exists(system) else sys.executable
 
     def find_host(self):
         """Which of the command's hosts this one is."""
@@ -180,16 +187,14 @@ class Supervisor:
             SSM_RUN_PLAYBOOK_STOP=self.stop,
             SSM_RUN_PLAYBOOK_BEGAN=repr(self.started),
             SSM_RUN_PLAYBOOK_MASKS=os.path.join(self.private, "masks.json"),
-            # What a task puts aside, secrets included, goes with the run.
+            # What Ansible puts aside, secrets included, goes with the run.
             ANSIBLE_LOCAL_TEMP=os.path.join(self.private, "tmp"),
-            ANSIBLE_REMOTE_TEMP=os.path.join(self.folder, "tmp"),
         )
         if "--diff" in self.request["flags"]:
             env["SSM_RUN_PLAYBOOK_DIFF"] = "1"
         if self.request["allow_reboot"]:
             env["SSM_RUN_PLAYBOOK_REBOOT"] = self.reboot
         env.pop("ANSIBLE_CONFIG", None)
-        self.config.read(os.path.join(self.work, "ansible.cfg"), encoding="utf-8")
         for room, variable, options in (
             ("roles", "ANSIBLE_ROLES_PATH", ("roles_path",)),
             ("collections", "ANSIBLE_COLLECTIONS_PATH", ("collections_path", "collections_paths")),
@@ -216,6 +221,26 @@ class Supervisor:
         self.masks = masks(values)
         return extra_vars, vaults
 
+    def serve_modules(self, env):
+        """Starts the process that runs modules, and tells Ansible of it."""
+        if not self.python:
+            return None, None
+        # The path of a socket has at most 107 bytes.
+        room = tempfile.mkdtemp(prefix="ssm-run-playbook-")
+        env["SSM_RUN_PLAYBOOK_MODULES"] = room + "/socket\n" + self.python
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(room + "/socket")
+            listener.listen(8)
+            program = os.path.join(self.work, ".ssm-run-playbook", "module_server.py")
+            server = subprocess.Popen(
+                [self.python, program, str(listener.fileno()), room],
+                env=env,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[listener.fileno()],
+                start_new_session=True,
+            )
+        return server.pid, room
+
     def keep(self, name, text):
         """Writes a file that only root reads and that goes with the run."""
         path = os.path.join(self.private, name)
@@ -229,9 +254,8 @@ class Supervisor:
         extra_vars, vaults = self.secrets()
         self.keep("masks.json", json.dumps(self.masks))
         variables = {"ansible_connection": "local"}
-        if not (self.has_interpreter or self.config.has_option("defaults", "interpreter_python")):
-            system = "/usr/bin/python3"
-            variables["ansible_python_interpreter"] = system if os.path.exists(system) else sys.executable
+        if self.python:
+            variables["ansible_python_interpreter"] = self.python
         # A second inventory source makes this host local, and only this one: a task delegated to another host fails
         # loudly instead of running here.
         here = self.keep("this-host.json", json.dumps({"all": {"hosts": {self.host: variables}}}))
@@ -285,10 +309,12 @@ class Supervisor:
         if ansible is None:
             return {"state": "no-ansible", "error": "ansible-playbook is not on PATH"}
         recap = {"state": "done", "reboots": self.reboots}
+        room = None
         if self.reboots:
-            self.event("resumed", reboots=self.reboots)
+            self.event("resumed", name="reboot %d" % self.reboots)
         try:
             command = self.command(ansible)
+            server, room = self.serve_modules(env)
             raw = os.path.join(self.private, "ansible.log")
             with open(raw, "wb") as log:
                 process = subprocess.Popen(
@@ -302,14 +328,18 @@ class Supervisor:
                     umask=0o022,  # Ours is 077, which must not reach the files that tasks make.
                 )
             code, reason = self.supervise(process.pid)
+            if server in descendants(os.getpid()):
+                os.kill(server, signal.SIGKILL)
             with open(raw, "rb") as log, open(self.log, "ab") as kept:
                 kept.write(masked(log.read().replace((self.work + os.sep).encode(), b""), self.masks))
         except ReferenceError as error:
             return {"state": error.state, "error": str(error)}
         finally:
             shutil.rmtree(self.private, ignore_errors=True)
-        if not descendants(os.getpid()):  # What a play leaves running in the background may still need it.
-            shutil.rmtree(os.path.join(self.folder, "tmp"), ignore_errors=True)
+            if room:
+                shutil.rmtree(room, ignore_errors=True)
+        if reason is not None:
+            self.sweep()
         rc = None
         if code is not None:
             rc = os.WEXITSTATUS(code) if os.WIFEXITED(code) else 128 + os.WTERMSIG(code)
@@ -330,6 +360,14 @@ class Supervisor:
         recap["events"] = pack(os.path.join(self.folder, "events.b64"), lines)
         recap["log"] = pack(os.path.join(self.folder, "log.b64"), log)
         return recap
+
+    def sweep(self):
+        """Ansible that was ended may leave what a task was about to put in place. Nothing of the run is alive."""
+        room = os.path.join(os.path.expanduser("~"), ".ansible", "tmp")
+        for name in os.listdir(room) if os.path.isdir(room) else []:
+            path = os.path.join(room, name)
+            if name.startswith("ansible-tmp-") and os.path.getmtime(path) >= self.started:
+                shutil.rmtree(path, ignore_errors=True)
 
     def prepare_reboot(self):
         """Leaves what the script finds after the reboot, and somebody who holds the lock until then."""
@@ -367,14 +405,37 @@ def supervisor_process(base, folder, pipe):
         traceback.print_exc()
         recap = {"state": "broken", "error": "%s: %s" % (type(error).__name__, error)}
     finally:
-        for name in ("work", "private"):
+        for name in ROOMS:
             shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
     with open(os.path.join(folder, "recap"), "w", encoding="ascii") as file:
         file.write(fit(recap))
 
 
+def follow(events, child):
+    """Waits for the supervisor, and says on stderr what it and Ansible are doing: the number of results, the event."""
+    results, at = 0, 0
+    while True:
+        ended = os.waitpid(child, os.WNOHANG)[0]
+        if os.path.exists(events):
+            with open(events, "rb") as file:
+                file.seek(at)
+                lines = file.read().split(b"\n")[:-1]
+            for line in lines:
+                at += len(line) + 1
+                kind = json.loads(line)["e"]
+                results += kind == "result"
+                if kind in ("task", "waiting", "rebooting", "resumed"):
+                    sys.stderr.write("%d %s\n" % (results, line.decode()))
+            sys.stderr.flush()
+        if ended:
+            return
+        time.sleep(0.3)
+
+
 def main():
     base, folder = sys.argv[1:3]
+    with open(os.path.join(folder, "request.json"), encoding="utf-8") as file:
+        live = json.load(file)["live"]
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -386,7 +447,10 @@ def main():
         finally:
             os._exit(code)
     os.close(reader)
-    os.waitpid(child, 0)
+    if live:
+        follow(os.path.join(folder, "events.jsonl"), child)
+    else:
+        os.waitpid(child, 0)
     path = os.path.join(folder, "recap")
     if not os.path.exists(path):
         print(MARKER + '{"state":"broken","error":"the supervisor on the host died"}')

@@ -135,5 +135,5 @@ fn a_host_without_ansible_is_named_with_the_fix() {
     let repository = Repository::new(FINE);
     let double = Double::start(&[Fault::NoAnsible]);
     let outcome = repository.tool(&double, &[]).run();
-    ended(&outcome, 1, &["ansible-playbook is not on PATH; install ansible-core"]);
+    ended(&outcome, 1, &["ansible-playbook is not on PATH; pass `--install-ansible`"]);
 }

@@ -8,6 +8,7 @@ mod batches;
 mod bucket;
 mod bundle;
 mod double;
+mod events;
 mod reboots;
 mod runs;
 mod secrets;

@@ -109,6 +109,8 @@ fn a_host_that_another_run_holds_is_named_with_that_run() {
     fs::write(&path, "run r1 since 2026-01-01T00:00:00Z").unwrap();
     let holder = fs::File::options().append(true).open(&path).unwrap();
     holder.lock().unwrap();
-    let outcome = repository.tool(&double, &["--timeout", "3s"]).run();
-    ended(&outcome, 6, &["locked by another run (run r1 since 2026-01-01T00:00:00Z)"]);
+    for wait in ["1s", "0s"] {
+        let outcome = repository.tool(&double, &["--lock-wait", wait]).run();
+        ended(&outcome, 6, &["locked by another run (run r1 since 2026-01-01T00:00:00Z)"]);
+    }
 }

@@ -1,0 +1,178 @@
+# Runs Ansible's modules without starting a Python for each: most of what a small task costs is Python's start, its
+# imports, and compiling the module's helpers, which come as source in every task. One Python that has imported the
+# standard library's part forks for each module, and keeps what was compiled for the next one.
+#
+# Only what Ansible would pipe into exactly the interpreter that this server is comes here; everything else (become,
+# environment, async, raw, other interpreters) goes its usual way.
+import hashlib
+import importlib
+import json
+import marshal
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+import types
+
+# Of the standard library, what most modules import. Missing ones are none of our business.
+PRELOAD = """__future__ abc argparse ast atexit base64 bz2 collections.abc configparser contextlib copy csv dataclasses datetime decimal
+difflib email.utils enum errno fcntl filecmp fnmatch functools getpass glob grp gzip hashlib hmac html http.client importlib.util
+inspect io ipaddress itertools json locale logging lzma math multiprocessing numbers operator os pathlib pickle pkgutil platform
+pprint pwd queue random re runpy secrets select selectors shlex shutil signal socket ssl stat string struct subprocess sys syslog
+tarfile tempfile textwrap threading time traceback types typing unicodedata urllib.error urllib.parse urllib.request uuid
+warnings xml.etree.ElementTree zipfile zipimport zlib""".split()
+LENGTH = struct.Struct("!I")
+
+
+# --- In Ansible ------------------------------------------------------------------------------------------------------
+
+
+def use(loader, path, python):
+    """Lets Ansible's local connection ask the server at `path` for what it would pipe into `python`."""
+    ours = "/bin/sh -c '%s && sleep 0'" % python
+    for name in ("ansible.builtin.local", "ansible.legacy.local"):
+        plugin = loader.get(name, class_only=True)
+        if getattr(plugin, "ssm_run_playbook", False):
+            continue
+        plugin.ssm_run_playbook = True
+        plugin.exec_command = wrapped(plugin.exec_command, path, ours)
+
+
+def wrapped(usual, path, ours):
+    def exec_command(connection, cmd, in_data=None, sudoable=True):
+        if in_data is None or cmd != ours:
+            return usual(connection, cmd, in_data=in_data, sudoable=sudoable)
+        server = socket.socket(socket.AF_UNIX)
+        try:
+            server.connect(path)
+        except OSError:  # It was ended, perhaps for want of memory.
+            server.close()
+            return usual(connection, cmd, in_data=in_data, sudoable=sudoable)
+        with server:
+            return ask(server, in_data, os.fsdecode(connection.cwd or os.getcwd()))
+
+    return exec_command
+
+
+def ask(server, program, folder):
+    """Runs a program and returns its status, stdout and stderr, as the local connection does."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    head = json.dumps({"folder": folder, "umask": umask, "environ": dict(os.environ)}).encode()
+    # In memory: a pipe would have to be fed while the outputs are read, and the program may hold secrets.
+    with os.fdopen(os.memfd_create("program"), "wb") as source:
+        source.write(program)
+        source.flush()
+        source.seek(0)
+        (out, out_writer), (err, err_writer) = os.pipe(), os.pipe()
+        try:
+            socket.send_fds(server, [LENGTH.pack(len(head))], [source.fileno(), out_writer, err_writer])
+            server.sendall(head)
+        finally:
+            os.close(out_writer)
+            os.close(err_writer)
+    texts = {}
+
+    def read(descriptor):
+        with os.fdopen(descriptor, "rb") as file:
+            texts[descriptor] = file.read()
+
+    other = threading.Thread(target=read, args=(err,))
+    other.start()
+    read(out)
+    other.join()
+    answer = server.recv(LENGTH.size, socket.MSG_WAITALL)
+    if len(answer) < LENGTH.size:
+        return 1, texts[out], texts[err] + b"\nthe process that runs modules ended\n"
+    return LENGTH.unpack(answer)[0], texts[out], texts[err]
+
+
+# --- The server ------------------------------------------------------------------------------------------------------
+
+
+def keep_compiled(folder):
+    """Modules come as source in a zip archive; what was compiled of it once is loaded the next time."""
+    import zipimport
+
+    compile_source = getattr(zipimport, "_compile_source", None)
+    if compile_source is None:
+        return
+
+    def remembered(pathname, source):
+        inside = pathname.rpartition(".zip")[2]
+        path = os.path.join(folder, hashlib.sha256(inside.encode() + b"\0" + source).hexdigest())
+        try:
+            with open(path, "rb") as file:
+                return marshal.load(file)
+        except (OSError, ValueError, EOFError):
+            pass
+        code = compile_source(pathname, source)
+        draft = "%s.%d" % (path, os.getpid())
+        with open(draft, "wb") as file:
+            marshal.dump(code, file)
+        os.rename(draft, path)
+        return code
+
+    zipimport._compile_source = remembered
+
+
+def serve(listener):
+    """Returns in the process that shall run a module, with its program."""
+    while True:
+        client, _ = listener.accept()
+        if os.fork():
+            client.close()
+            continue
+        listener.close()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        data, given, _, _ = socket.recv_fds(client, LENGTH.size, 3)
+        head = json.loads(client.recv(LENGTH.unpack(data)[0], socket.MSG_WAITALL))
+        child = os.fork()
+        if child == 0:
+            client.close()
+            return head, given
+        for descriptor in given:
+            os.close(descriptor)
+        status = os.waitpid(child, 0)[1]
+        code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+        try:
+            client.sendall(LENGTH.pack(code))
+        except OSError:
+            pass  # Ansible was ended meanwhile.
+        os._exit(0)
+
+
+def become(head, given):
+    """Makes this process what a Python with the program on its stdin would be, and returns the program."""
+    for number, descriptor in enumerate(given):
+        os.dup2(descriptor, number)
+    os.closerange(3, 64)
+    os.chdir(head["folder"])
+    os.umask(head["umask"])
+    os.environ.clear()
+    os.environ.update(head["environ"])
+    sys.argv = [""]
+    sys.path[0] = ""
+    main = types.ModuleType("__main__")
+    sys.modules["__main__"] = main
+    with open(0, "rb", closefd=False) as file:
+        return compile(file.read(), "<stdin>", "exec"), main.__dict__
+
+
+def main():
+    descriptor, folder = sys.argv[1:3]
+    for name in PRELOAD:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            pass
+    keep_compiled(folder)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    program, names = become(*serve(socket.socket(fileno=int(descriptor))))
+    exec(program, names)  # What ends the program ends this process, in Python's own way.
+
+
+if __name__ == "__main__":
+    main()
