@@ -39,7 +39,7 @@ fn a_bundle_travels_through_the_bucket_once_and_nothing_stays() {
 
     let first = tool(&repository, &double, &["--max-errors", "10%"]).run();
     ended(&first, 0, &["1 of 1 hosts good"]);
-    assert_eq!(double.count("SendCommand"), 2);
+    assert_eq!(double.runs(), 2);
     assert!(double.bodies_of("SendCommand")[0].contains(r#""MaxErrors":"10%""#));
     assert!(double.sent_sizes().iter().all(|size| *size < 12_000), "{:?}", double.sent_sizes());
     let objects: Vec<String> =

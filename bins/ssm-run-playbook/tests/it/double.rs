@@ -144,6 +144,11 @@ impl Double {
         lock(&self.state).objects.insert(path.to_owned(), bytes.to_vec());
     }
 
+    /// How many commands asked hosts to run the playbook. Questions about progress are asked by the clock.
+    pub(crate) fn runs(&self) -> usize {
+        self.bodies_of("SendCommand").iter().filter(|body| body.contains(r#" run""#)).count()
+    }
+
     /// Paths of the objects in buckets.
     pub(crate) fn objects(&self) -> Vec<String> {
         lock(&self.state).objects.keys().cloned().collect()

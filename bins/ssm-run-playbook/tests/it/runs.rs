@@ -64,12 +64,12 @@ fn a_playbook_runs_and_the_second_run_sends_no_bundle_and_changes_less() {
     let log = fs::read_to_string(repository.path().join("logs/sip-1.log")).unwrap();
     assert!(log.contains("PLAY RECAP"), "{log}");
     // Asked first, then the bundle with the run.
-    assert_eq!(double.count("SendCommand"), 2);
+    assert_eq!(double.runs(), 2);
 
     double.clear();
     let second = repository.tool(&double, &["-e", "word=a:b;c&(d)|'e'"]).run();
     ended(&second, 0, &["1 of 1 hosts good, 1 changed"]);
-    assert_eq!(double.count("SendCommand"), 1, "{:?}", double.operations());
+    assert_eq!(double.runs(), 1, "{:?}", double.operations());
     assert!(double.sent_sizes()[0] < 6000, "{:?}", double.sent_sizes());
     assert_eq!(double.count("DescribeInstanceInformation"), 1);
     assert_eq!(double.count("GetCommandInvocation"), 1);
@@ -146,9 +146,8 @@ fn two_hosts_are_judged_each_by_itself_with_one_command() {
     let double = Double::start(&[]);
     let outcome = repository.tool(&double, &["--limit", "all"]).run();
     ended(&outcome, 1, &["1 of 2 hosts not good", "sip-2: ok=2 changed=2 failed=1", "not here"]);
-    // Asked for the bundle, and given it; a slow machine is asked for its progress as well.
-    let runs = double.bodies().iter().filter(|body| body.contains(" run\"")).count();
-    assert_eq!(runs, 2);
+    // The bundle goes to both at once, or to each when they ask for it at different times.
+    assert!((2..=3).contains(&double.runs()), "{:?}", double.operations());
     assert_eq!((runs_counted(work.path(), "sip-1"), runs_counted(work.path(), "sip-2")), (1, 1));
     assert!(double.base(SECOND).join("bundles").exists());
     let outcomes: Vec<String> = repository.report()["subjects"]
