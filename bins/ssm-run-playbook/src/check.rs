@@ -1,10 +1,11 @@
 //! What cannot work when every host runs its own Ansible, found before anything is sent.
 
 use crate::bundle::{Item, Items};
+use crate::call::Call;
 use crate::error::Finding;
 use crate::needed::Reasons;
 use crate::playbook::{VAULT, is_yaml, short};
-use crate::reach::{Call, Scope, Walk, is_no, is_templated};
+use crate::reach::{Scope, Walk, is_no, is_templated};
 use crate::yaml::Node;
 use std::path::Path;
 

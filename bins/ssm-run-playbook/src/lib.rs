@@ -5,6 +5,7 @@
 
 mod args;
 mod bundle;
+mod call;
 mod check;
 mod drive;
 mod error;

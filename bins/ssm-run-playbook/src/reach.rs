@@ -1,12 +1,16 @@
 //! What a playbook reaches: plays, imported playbooks, roles with their dependencies, task files, and the files that
 //! tasks name. What cannot be known before a run (a name made by a template) makes everything of its kind reached.
 
+mod roles;
+
+use crate::call::Call;
 use crate::check;
 use crate::error::Finding;
 use crate::folder::{Folder, join, parent};
-use crate::playbook::{VAULT, is_yaml, short};
-use crate::yaml::{self, Node, Value};
+use crate::playbook::{VAULT, short};
+use crate::yaml::{self, Node};
 use deploy_inventory::Inventory;
+use roles::role_name;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -330,196 +334,6 @@ impl Walk<'_> {
             self.tasks(&mut inside, &document);
         }
     }
-
-    /// Follows a role, its dependencies and its tasks.
-    fn role(&mut self, scope: &mut Scope, node: &Node, name: &str, from: &[(&str, String)]) {
-        let why = self.place(&scope.file, node.line);
-        if is_templated(name) {
-            return self.all_roles(scope, &why);
-        }
-        let Some(path) = self.find_role(scope, name) else {
-            if name.matches('.').count() >= 2 {
-                check::collection(self, scope, node, name);
-            } else if self.knows_role_paths() && !scope.collections {
-                let paths = self.role_paths(scope).join("`, `");
-                self.bad(scope, node, format!("there is no role `{name}` in `{paths}`"));
-            }
-            return;
-        };
-        if scope.roles.contains(&path) || scope.roles.len() > DEPTH {
-            return;
-        }
-        // The role itself, and what its folder is behind links.
-        let folder = self.q.folder;
-        let behind = folder.real(parent(&path)).and_then(|real| join(&real, last(&path)));
-        for known in [Some(path.clone()), behind, folder.real(&path)].into_iter().flatten() {
-            self.out.roles.entry(known).or_insert(format!("role at {why}"));
-        }
-        self.inside_role(scope, node, path, from);
-    }
-
-    fn inside_role(
-        &mut self,
-        scope: &mut Scope,
-        node: &Node,
-        path: String,
-        from: &[(&str, String)],
-    ) {
-        let folder = self.q.folder;
-        scope.roles.push(path.clone());
-        if let Some(meta) = folder.main(&format!("{path}/meta")) {
-            let inside = Scope { file: meta.clone(), ..scope.clone() };
-            for document in self.tree(&meta) {
-                for node in document.get("dependencies").map(Node::list).unwrap_or_default() {
-                    let name = node.text().or_else(|| role_name(node)).map(str::to_owned);
-                    if let Some(name) = name {
-                        self.role(&mut inside.clone(), node, &name, &[]);
-                    }
-                }
-            }
-        }
-        for room in ["tasks", "handlers", "vars", "defaults"] {
-            let key = format!("{room}_from");
-            let chosen = from.iter().find(|(known, _)| *known == key).map(|(_, file)| file);
-            let file = match chosen {
-                Some(file) if is_templated(file) => {
-                    // Any file of the room.
-                    self.every_task_file(scope, &path);
-                    continue;
-                }
-                Some(file) => {
-                    let found = folder.named(&format!("{path}/{room}"), file);
-                    if found.is_none() {
-                        let text = format!("the role `{path}` has no `{room}/{file}`");
-                        self.bad(&Scope { roles: Vec::new(), ..scope.clone() }, node, text);
-                    }
-                    found
-                }
-                None => folder.main(&format!("{path}/{room}")),
-            };
-            if let Some(file) = file.filter(|_| matches!(room, "tasks" | "handlers")) {
-                self.file_of_tasks(scope, &file);
-            }
-        }
-    }
-
-    /// Follows all files that may hold tasks, in a role or beside a playbook.
-    fn every_task_file(&mut self, scope: &Scope, home: &str) {
-        let scope = Scope { judged: false, ..scope.clone() };
-        for name in self.q.folder.files_below(home) {
-            let rest = name.strip_prefix(home).unwrap_or(&name);
-            let other = ["/roles/", "/collections/"].iter().any(|room| rest.starts_with(room))
-                || rest.starts_with("roles/")
-                || rest.starts_with("collections/");
-            if is_yaml(&name) && !other {
-                self.file_of_tasks(&scope, &name);
-            }
-        }
-    }
-
-    fn all_roles(&mut self, scope: &Scope, why: &str) {
-        if self.out.every_role.is_some() {
-            return;
-        }
-        self.out.every_role = Some(format!("a role's name is a template at {why}"));
-        for path in self.role_paths(scope) {
-            for name in self.q.folder.folders(&path) {
-                let Some(path) = join(&path, &name) else { continue };
-                let mut inside = Scope { judged: false, ..scope.clone() };
-                let node = Node { line: 1, column: 1, value: Value::List(Vec::new()) };
-                self.inside_role(&mut inside, &node, path, &[]);
-            }
-        }
-    }
-
-    /// `get_role_path` in Ansible's `playbook/role/definition.py`.
-    fn find_role(&self, scope: &Scope, name: &str) -> Option<String> {
-        let folder = self.q.folder;
-        let parts: Vec<&str> = name.split('.').collect();
-        if let [namespace, collection, role] = parts[..] {
-            let path = format!("{}/{namespace}/{collection}/roles/{role}", check::COLLECTIONS);
-            return folder.is_folder(&path).then_some(path);
-        }
-        let paths = self.role_paths(scope).into_iter().filter_map(|path| join(&path, name));
-        paths.into_iter().find(|path| folder.is_folder(path))
-    }
-
-    pub(crate) fn role_paths(&self, scope: &Scope) -> Vec<String> {
-        let mut paths: Vec<String> = join(&scope.base, "roles").into_iter().collect();
-        match self.q.folder.setting(&["roles_path"]) {
-            Some(value) => paths.extend(value.split(':').filter_map(|path| join("", path))),
-            None => paths.push("roles".to_owned()),
-        }
-        paths.extend(scope.roles.last().map(|role| parent(role).to_owned()));
-        paths.push(scope.base.clone());
-        let mut unique = Vec::new();
-        for path in paths {
-            if !unique.contains(&path) {
-                unique.push(path);
-            }
-        }
-        unique.retain(|path| !path.is_empty());
-        unique
-    }
-
-    /// Whether no role can come from a folder of the host.
-    fn knows_role_paths(&self) -> bool {
-        match self.q.folder.setting(&["roles_path"]) {
-            Some(value) => value.split(':').all(|path| join("", path).is_some()),
-            None => self.q.folder.is_folder("roles"),
-        }
-    }
-}
-
-/// A module that a task calls.
-#[derive(Debug)]
-pub(crate) struct Call<'a> {
-    pub(crate) module: String,
-    /// Points at the call.
-    pub(crate) node: &'a Node,
-    value: &'a Node,
-    args: Option<&'a Node>,
-    /// `action` and `local_action` hold the module's name in front of the arguments.
-    named_inside: bool,
-}
-
-impl<'a> Call<'a> {
-    pub(crate) fn of(task: &'a Node) -> Option<Self> {
-        let pairs = task.pairs();
-        let is_module = |key: &str| !check::is_keyword(key) && !key.starts_with("with_");
-        let (key, node, value) = pairs.into_iter().find(|(key, ..)| is_module(key))?;
-        let named_inside = matches!(short(key), "action" | "local_action");
-        let module = if named_inside {
-            let name = value.get("module").and_then(Node::text).or_else(|| value.text())?;
-            name.split_whitespace().next()?.to_owned()
-        } else {
-            key.to_owned()
-        };
-        Some(Self { module, node, value, args: task.get("args"), named_inside })
-    }
-
-    /// An argument's text, however it is written.
-    pub(crate) fn argument(&self, name: &str) -> Option<String> {
-        let of = |node: &Node| node.get(name).and_then(Node::text).map(str::to_owned);
-        let inline = || {
-            let text = self.value.text()?;
-            let start = format!("{name}=");
-            let word = text.split_whitespace().find_map(|word| word.strip_prefix(&start))?;
-            Some(word.trim_matches(['"', '\'']).to_owned())
-        };
-        of(self.value).or_else(inline).or_else(|| self.args.and_then(of))
-    }
-
-    /// The first word of an argument without a name.
-    pub(crate) fn free_form(&self) -> Option<String> {
-        let text = self.value.text()?.trim();
-        let text = if self.named_inside { text.split_once(' ')?.1.trim() } else { text };
-        if is_templated(text) {
-            return Some(text.to_owned());
-        }
-        let word = text.split_whitespace().next()?;
-        (!word.contains('=')).then(|| word.trim_matches(['"', '\'']).to_owned())
-    }
 }
 
 pub(crate) fn is_no(text: &str) -> bool {
@@ -530,14 +344,6 @@ fn first_word(node: &Node) -> Option<String> {
     let text = node.text().or_else(|| node.get("file").and_then(Node::text))?.trim();
     let word = if is_templated(text) { text } else { text.split_whitespace().next()? };
     Some(word.to_owned())
-}
-
-fn last(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
-}
-
-fn role_name(node: &Node) -> Option<&str> {
-    node.get("role").or_else(|| node.get("name")).and_then(Node::text)
 }
 
 fn pattern(node: &Node) -> String {
