@@ -51,13 +51,17 @@ def wrapped(usual, path, ours):
             server.close()
             return usual(connection, cmd, in_data=in_data, sudoable=sudoable)
         with server:
-            return ask(server, in_data, os.fsdecode(connection.cwd or os.getcwd()))
+            answer = ask(server, in_data, os.fsdecode(connection.cwd or os.getcwd()))
+        if answer is None:  # It ended before it had taken the module.
+            return usual(connection, cmd, in_data=in_data, sudoable=sudoable)
+        return answer
 
     return exec_command
 
 
 def ask(server, program, folder):
-    """Runs a program and returns its status, stdout and stderr, as the local connection does."""
+    """Runs a program and returns its status, stdout and stderr, as the local connection does; None when it has certainly
+    not begun."""
     umask = os.umask(0o077)
     os.umask(umask)
     head = json.dumps({"folder": folder, "umask": umask, "environ": dict(os.environ)}).encode()
@@ -70,9 +74,16 @@ def ask(server, program, folder):
         try:
             socket.send_fds(server, [LENGTH.pack(len(head))], [source.fileno(), out_writer, err_writer])
             server.sendall(head)
+            taken = server.recv(1)
+        except OSError:
+            taken = b""
         finally:
             os.close(out_writer)
             os.close(err_writer)
+    if not taken:
+        os.close(out)
+        os.close(err)
+        return None
     texts = {}
 
     def read(descriptor):
@@ -129,6 +140,7 @@ def serve(listener):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         data, given, _, _ = socket.recv_fds(client, LENGTH.size, 3)
         head = json.loads(client.recv(LENGTH.unpack(data)[0], socket.MSG_WAITALL))
+        client.sendall(b"!")
         child = os.fork()
         if child == 0:
             client.close()
@@ -162,6 +174,8 @@ def become(head, given):
 
 
 def main():
+    if not hasattr(socket, "recv_fds"):
+        return  # Older than Python 3.9: modules go Ansible's usual way.
     descriptor, folder = sys.argv[1:3]
     for name in PRELOAD:
         try:
