@@ -18,6 +18,9 @@ const SEND_ATTEMPTS: u32 = 5;
 /// Just after SendCommand an invocation may not exist yet; both answers become right within seconds.
 pub(crate) const CONSISTENCY: Duration = Duration::from_secs(30);
 
+/// Why an instance that Systems Manager does not list cannot take a command.
+pub(crate) const NOT_REGISTERED: &str = "not registered with Systems Manager";
+
 /// What is asked of some hosts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Order<'a> {
@@ -62,10 +65,8 @@ impl Ssm {
         &self,
         ids: &[String],
     ) -> Result<HashMap<String, String>, Error> {
-        let mut reasons: HashMap<String, String> = ids
-            .iter()
-            .map(|id| (id.clone(), "not registered with Systems Manager".to_owned()))
-            .collect();
+        let mut reasons: HashMap<String, String> =
+            ids.iter().map(|id| (id.clone(), NOT_REGISTERED.to_owned())).collect();
         for some in ids.chunks(IDS_PER_CALL) {
             let filter = InstanceInformationStringFilter::builder()
                 .key("InstanceIds")

@@ -5,7 +5,7 @@ use super::{Call, Drive, End, Ending, Kind, SIDE_DELIVERY, SIDE_EXECUTION};
 use crate::error::Error;
 use crate::recap::{self, Recap, State};
 use crate::script;
-use crate::ssm::{CONSISTENCY, IDS_PER_CALL, Invocation};
+use crate::ssm::{CONSISTENCY, IDS_PER_CALL, Invocation, NOT_REGISTERED};
 
 /// Hosts that asked for the bundle, and hosts that have all parts but the last.
 #[derive(Debug, Default)]
@@ -141,6 +141,20 @@ impl Drive<'_> {
         }
     }
 
+    /// Ends the runs on hosts that Systems Manager does not know any more: no answer of theirs will ever come.
+    async fn end_gone(&self, ids: &[String]) -> Result<(), Error> {
+        for (id, reason) in self.ssm.unreachable(ids).await? {
+            let runs =
+                |call: &&Call| matches!(call.kind, Kind::Run { .. }) && call.waiting.contains(&id);
+            let call = self.calls.borrow().iter().find(runs).cloned();
+            if let Some(call) = call.filter(|_| reason == NOT_REGISTERED) {
+                let text = format!("it is {reason} any more; was its instance terminated?");
+                self.end(&call, &id, Ending::NoResult(text));
+            }
+        }
+        Ok(())
+    }
+
     /// Asks hosts whose run is open what they are doing, unless they were asked and have not answered.
     pub(super) async fn ask_progress(&self) -> Result<(), Error> {
         let ids: Vec<String> = {
@@ -157,6 +171,8 @@ impl Drive<'_> {
             match self.send(some, Kind::Progress, "progress", &script, limits).await {
                 // Progress is a courtesy: the run itself is judged by its own command.
                 Err(Error::Aws(deploy_aws::Error::Unavailable { .. })) => {}
+                // One that is gone lets the question to all others fail as well.
+                Err(Error::Aws(deploy_aws::Error::Refused { .. })) => self.end_gone(some).await?,
                 other => {
                     other?;
                 }

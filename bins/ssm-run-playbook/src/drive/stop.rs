@@ -82,8 +82,14 @@ impl Drive<'_> {
     pub(super) async fn note_agents(&self) {
         let open: Vec<String> = {
             let ends = self.ends.borrow();
+            // What we cancelled has not answered either.
+            let answered = |id: &String| {
+                ends.get(id).is_some_and(
+                    |end| !matches!(&end.ending, Ending::NoResult(text) if text == CANCELLED),
+                )
+            };
             let ids = self.plan.hosts.iter().map(|host| host.id.clone());
-            ids.filter(|id| !ends.contains_key(id)).collect()
+            ids.filter(|id| !answered(id)).collect()
         };
         let asked = timeout(CANCEL_WATCH, self.ssm.unreachable(&open)).await;
         let reasons = asked.ok().and_then(Result::ok).unwrap_or_default();
