@@ -11,7 +11,7 @@ export LOCAL_CLOUD_PROJECT=${LOCAL_CLOUD_PROJECT:-ansible-image}
 local-cloud image build bookworm --quiet >&2
 base=$(local-cloud image list --format json | jq -r '.subjects[] | select(.name == "bookworm").detail' | sed 's/^built (\(.*\))$/\1/')
 # The host's packages come from where the image's own came from, which may be an address of this machine.
-docker build --quiet --network host --tag "$docker_name" - >&2 <<DOCKERFILE
+DOCKER_BUILDKIT=0 docker build --quiet --network host --tag "$docker_name" - >&2 <<DOCKERFILE
 FROM $base
 RUN apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends ansible-core && apt-get clean
 DOCKERFILE

@@ -1,0 +1,46 @@
+# shellcheck shell=bash
+# Sourced by scripts that ask hosts something: the arguments they share, and a small play run by ssm-run-playbook.
+# Sets: inventory (absolute), rest (the arguments that are not shared), work (a folder that goes at the end).
+
+# shellcheck source=common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+help() { sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; }
+
+# shared_arguments ARGUMENT…
+shared_arguments() {
+  local environment=dev
+  inventory='' rest=()
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --env | --inventory)
+        [ -n "${2:-}" ] || fail "$usage" "$1 needs a value" "see $0 --help"
+        if [ "$1" = --env ]; then environment=$2; else inventory=$2; fi
+        shift
+        ;;
+      -h | --help) help && exit 0 ;;
+      --) shift && rest+=("$@") && break ;;
+      *) rest+=("$1") ;;
+    esac
+    shift
+  done
+  environment=$(environment_name "$environment") || exit
+  inventory=${inventory:-$repository/.deploy/$environment/latest/inventory.json}
+  [ -s "$inventory" ] || fail "$usage" "there is no inventory \`$inventory\`" \
+    "deploy first (scripts/deploy-environment.sh $environment), or name one with --inventory"
+  inventory=$(realpath "$inventory")
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+}
+
+# ask PATTERN TASKS [FLAG…]: runs tasks (JSON) on the hosts of a pattern; $work/report.json holds what they said. The tool's
+# table is for whole playbooks, so it is not shown.
+ask() {
+  mkdir -p "$work/ansible"
+  jq -n --argjson tasks "$2" '[{hosts: "all", gather_facts: false, tasks: $tasks}]' >"$work/ansible/ask.yml"
+  # What is asked is nothing for the journal, which may be what is asked for.
+  printf '[defaults]\nno_target_syslog = True\n' >"$work/ansible/ansible.cfg"
+  rm -f "$work/report.json"
+  (cd "$work" && exec ssm-run-playbook --quiet --inventory "$inventory" --limit "$1" --ansible-dir ansible \
+    --report report.json "${@:3}" ask.yml >/dev/null)
+}

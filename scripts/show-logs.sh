@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Shows the journal of a unit on hosts, through Systems Manager.
+#
+#   scripts/show-logs.sh [--env ENVIRONMENT | --inventory FILE] [--lines N] [--follow] UNIT [PATTERN]
+#
+#   scripts/show-logs.sh --follow asterisk 'sip:!sip-2'
+#
+# PATTERN is Ansible's (all); the inventory is that of the environment's newest run (dev). --lines: how many of each host (50).
+# --follow asks again every few seconds for what came since, until Ctrl-C. Exit statuses: docs/exit-codes.md.
+set -euo pipefail
+# shellcheck source=lib/play.sh
+. "$(dirname "$(readlink -f "$0")")/lib/play.sh"
+
+shared_arguments "$@"
+set -- "${rest[@]}"
+lines=50 follow=no unit='' pattern=''
+while [ $# -gt 0 ]; do
+  case $1 in
+    --lines) lines=${2:-} && shift ;;
+    --follow) follow=yes ;;
+    -*) fail "$usage" "unknown argument \`$1\`" "see $0 --help" ;;
+    *) if [ -z "$unit" ]; then unit=$1; elif [ -z "$pattern" ]; then pattern=$1; else fail "$usage" "one UNIT and one PATTERN, please" "see $0 --help"; fi ;;
+  esac
+  shift || fail "$usage" "--lines needs a value" "see $0 --help"
+done
+[[ $lines =~ ^[1-9][0-9]*$ ]] || fail "$usage" "--lines is a number, not \`$lines\`" "see $0 --help"
+[ -n "$unit" ] || fail "$usage" "UNIT is missing" "for example: $0 asterisk; \`scripts/ansible-run.sh all -- systemctl list-units\` shows what there is"
+
+# Where each host was read up to is remembered here; a host that is new to it begins with its last lines.
+# shellcheck disable=SC2016
+tasks='[
+  {"name": "Read the journal", "changed_when": false, "register": "said", "failed_when": "said.rc != 0 and said.stderr", "ansible.builtin.command": {"argv": ["journalctl",
+    "--no-pager", "--output=short-iso", "--show-cursor", "--unit={{ unit }}",
+    "{{ \"--after-cursor=\" ~ cursors[inventory_hostname] if inventory_hostname in cursors else \"--lines=\" ~ lines }}"]}},
+  {"name": "Say it", "ansible.builtin.set_stats": {"per_host": true, "data": {"said": "{{ said.stdout }}"}}}]'
+cursors='{}'
+while :; do
+  status=0
+  vars=$(jq -n --arg unit "$unit" --arg lines "$lines" --argjson cursors "$cursors" '{$unit, $lines, $cursors}')
+  ask "${pattern:-all}" "$tasks" --extra-vars "$vars" || status=$?
+  [ -s "$work/report.json" ] || exit "$status"
+  jq -r --arg follow "$follow" '.subjects[] | .name as $host | if .outcome == "success" then .data.custom_stats.said // "" | split("\n")[]
+    | select(. == "" or startswith("-- cursor: ") or ($follow == "yes" and . == "-- No entries --") | not) | "\($host) | \(.)" else "\($host) | \(.outcome): \(.detail)", (.data.failed_tasks[]?.message // empty) end' "$work/report.json"
+  cursors=$(jq --argjson known "$cursors" '[.subjects[] | .name as $host | .data.custom_stats.said // "" | split("\n")[]
+    | select(startswith("-- cursor: ")) | {($host): .[11:]}] | $known + (add // {})' "$work/report.json")
+  [ "$follow" = yes ] && [ "$status" = 0 ] || exit "$status"
+  sleep 2
+done
