@@ -201,7 +201,7 @@ impl Cloud {
 
     fn local_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(program("local-cloud"));
-        command.args(args).env("LOCAL_CLOUD_PROJECT", &self.project).stdin(Stdio::null());
+        command.args(args).envs(self.environment()).stdin(Stdio::null());
         command.env_remove("GITHUB_ACTIONS");
         command
     }
@@ -239,6 +239,13 @@ impl Cloud {
         command.env("GITHUB_ACTIONS", "true").env("GITHUB_STEP_SUMMARY", folder.join("summary.md"));
         command.stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
         Run { child: command.spawn().expect("the tool starts"), name: name.to_owned(), folder }
+    }
+
+    /// What a person's shell needs for this cloud.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        let mut environment = environment(self.port).to_vec();
+        environment.push(("LOCAL_CLOUD_PROJECT", self.project.clone()));
+        environment
     }
 
     /// A folder for a run, perhaps with files in it before it starts.

@@ -25,13 +25,14 @@ impl Caller {
     }
 }
 
-/// The first policy in the README of a tool.
+/// The first policy in the README of a tool, with this cloud's region and account.
 pub(crate) fn of_the_readme(tool: &str) -> Value {
     let path = format!("{}/../bins/{tool}/README.md", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(path).unwrap();
     let mut blocks = text.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next());
     let policy = blocks.find(|block| block.contains("\"Statement\"")).unwrap();
-    serde_json::from_str(policy).unwrap()
+    let policy = policy.replace("REGION", "us-east-1").replace("ACCOUNT", "123456789012");
+    serde_json::from_str(&policy).unwrap()
 }
 
 /// The policy without an action.

@@ -17,6 +17,7 @@ mod cloud;
 mod faults;
 mod permissions;
 mod plays;
+mod scripts;
 
 use cloud::{ACCOUNT, Cloud, Host, Run, Tool};
 use std::path::Path;
@@ -43,6 +44,7 @@ fn every_run_is_judged_by_its_truth() {
     faults::a_second_run_names_who_has_the_host(&cloud, "main");
     faults::sigint_cancels_and_frees_the_host(&cloud, "main");
     permissions::the_least_policy_is_enough_and_each_part_needed(&cloud, "main");
+    scripts::people_ask_hosts(&cloud, "main");
     faults::a_terminated_host_is_no_success(&cloud, doomed, "doomed");
     faults::an_agent_that_died_is_no_success(&cloud, dropped, "skewed");
     faults::a_command_that_no_agent_takes_is_said(&cloud, "skewed");

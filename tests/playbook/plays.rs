@@ -56,11 +56,7 @@ const KILLED: &str = "- hosts: all
   gather_facts: false
   tasks:
     - name: Take all memory
-      ansible.builtin.shell: kill -KILL {{ victim }}
-      vars:
-        ansible: $(pgrep -o -f bin/ansible-playbook)
-        command: -- -$(ps -o pgid= -p \"$(pgrep -o -f ssm-run-playbook/run.py)\" | tr -d ' ')
-        victim: '{{ command if whole_command | default(false) else ansible }}'
+      ansible.builtin.command: pkill -KILL -o -f {{ victim }}
 ";
 
 /// Writes the Ansible folder.
