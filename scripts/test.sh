@@ -67,6 +67,7 @@ if [ "$quick" = no ]; then
   check_advisories
   check rehearsal-cloud cargo test --locked -p local-cloud --features hosts --test hosts -- --nocapture
   check wait-cloud cargo test --locked -p pipeline-tests --features rehearsal --test wait -- --nocapture
+  check playbook-cloud cargo test --locked -p pipeline-tests --features rehearsal --test playbook -- --nocapture
   check inventory-cloud cargo test --locked -p tf-to-inventory --features cloud --test cloud
   rehearses=yes
   check rehearsal cargo test --locked -p pipeline-tests --features rehearsal --test rehearsal -- --nocapture
