@@ -171,24 +171,18 @@ impl Progress {
         self.lock().rows.clear();
     }
 
-    /// Prints text from outside: control characters escaped, and in Actions between stop-commands so that no line of it
-    /// is taken for a workflow command.
+    /// Prints text from outside: control characters escaped, and in Actions as a foldable group between stop-commands, so
+    /// that no line of it is taken for a workflow command.
     pub fn untrusted(&self, title: &str, text: &str) {
-        let token = self.actions.is_active().then(StopToken::new);
-        let mut block = format!("--- {}\n", one_line(title));
-        if let Some(token) = &token {
-            block.push_str(&token.begin());
-            block.push('\n');
+        let title = one_line(title);
+        let text = text.lines().map(one_line).collect::<Vec<_>>().join("\n");
+        if self.actions.is_active() {
+            let token = StopToken::new();
+            let (begin, end) = (token.begin(), token.end());
+            self.write(&format!("::group::{title}\n{begin}\n{text}\n{end}\n::endgroup::"));
+        } else {
+            self.write(&format!("--- {title}\n{text}\n---"));
         }
-        for line in text.lines() {
-            block.push_str(&one_line(line));
-            block.push('\n');
-        }
-        match token {
-            Some(token) => block.push_str(&token.end()),
-            None => block.push_str("---"),
-        }
-        self.write(&block);
     }
 
     fn line(&self, text: &str) {

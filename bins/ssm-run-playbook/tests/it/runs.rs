@@ -255,7 +255,13 @@ fn tags_and_check_mode_reach_ansible() {
     );
     let repository = Repository::new(&tasks);
     let double = Double::start(&[]);
-    let outcome = repository.tool(&double, &["--tags", "wanted", "--check", "--diff"]).run();
+    let outcome =
+        repository.tool(&double, &["--tags", "wanted", "--check", "--diff"]).actions().run();
+    let log =
+        outcome.stderr.split_once("::group::sip-1: Ansible's log\n::stop-commands::").unwrap().1;
+    let (token, log) = log.split_once('\n').unwrap();
+    let (log, _) = log.split_once(&format!("\n::{token}::\n::endgroup::\n")).unwrap();
+    assert!(log.contains("PLAY RECAP"), "{log}");
     ended(&outcome, 0, &["1 of 1 hosts good, 1 changed", "+++ after"]);
     let diff = &repository.report()["subjects"][0]["data"]["diffs"][0];
     assert_eq!((&diff["task"], &diff["line"]), (&"demo : Tagged".into(), &1.into()), "{diff}");
