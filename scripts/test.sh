@@ -66,8 +66,10 @@ if [ "$quick" = no ]; then
   check cargo-deny cargo_deny check bans licenses sources
   check_advisories
   check rehearsal-cloud cargo test --locked -p local-cloud --features hosts --test hosts -- --nocapture
-  check wait-cloud cargo test --locked -p pipeline-tests --features rehearsal --test wait -- --nocapture
+  # Both wait most of their time, for boots and for time limits.
+  begin wait-cloud cargo test --locked -p pipeline-tests --features rehearsal --test wait -- --nocapture
   check playbook-cloud cargo test --locked -p pipeline-tests --features rehearsal --test playbook -- --nocapture
+  finish wait-cloud
   check inventory-cloud cargo test --locked -p tf-to-inventory --features cloud --test cloud
   rehearses=yes
   check rehearsal cargo test --locked -p pipeline-tests --features rehearsal --test rehearsal -- --nocapture
