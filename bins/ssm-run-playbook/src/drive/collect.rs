@@ -4,8 +4,12 @@ use super::{Drive, Ending, HostEnd, Kind, SIDE_DELIVERY, SIDE_EXECUTION};
 use crate::error::Error;
 use crate::recap::{self, Missing, Recap};
 use crate::script;
+use futures_util::stream::{self, StreamExt as _};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
+
+/// So many hosts are read at a time: enough that 200 take about a second, few enough for Systems Manager's rate.
+const AT_ONCE: usize = 8;
 
 enum Fetch {
     Aws(Error),
@@ -17,21 +21,25 @@ impl Drive<'_> {
     pub(super) async fn collect(&self) -> Result<Vec<HostEnd>, Error> {
         let mut hosts =
             self.settle(|_| Ending::NoResult("no answer".to_owned()), "its batch was not reached");
-        for (host, planned) in hosts.iter_mut().zip(&self.plan.hosts) {
-            let Ending::Recap(recap) = &host.ending else { continue };
+        let fetching = hosts.iter().zip(&self.plan.hosts).map(async |(host, planned)| {
+            let Ending::Recap(recap) = &host.ending else { return None };
             let plain = recap.stats.is_some_and(|stats| stats.changed == 0) && !recap.custom;
             if plain && recap.rc == Some(0) && !self.plan.wants_log {
-                continue;
+                return None;
             }
-            let command = self.ends.borrow().get(&planned.id).map(|end| end.command.clone());
-            let Some(command) = command else { continue };
-            match self.fetch(&planned.id, &command, recap).await {
-                Ok((events, log)) => {
+            let command = self.ends.borrow().get(&planned.id).map(|end| end.command.clone())?;
+            Some(self.fetch(&planned.id, &command, recap).await)
+        });
+        let fetched: Vec<_> = stream::iter(fetching).buffered(AT_ONCE).collect().await;
+        for (host, fetched) in hosts.iter_mut().zip(fetched) {
+            match fetched {
+                None => {}
+                Some(Ok((events, log))) => {
                     host.results = events.as_deref().map(recap::results).unwrap_or_default();
                     (host.events, host.log) = (events, log);
                 }
-                Err(Fetch::Aws(error)) => return Err(error),
-                Err(Fetch::Missing(missing)) => {
+                Some(Err(Fetch::Aws(error))) => return Err(error),
+                Some(Err(Fetch::Missing(missing))) => {
                     let text = format!("{missing}, although a recap came back");
                     host.ending = Ending::NoResult(text);
                 }
