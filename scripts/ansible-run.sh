@@ -34,7 +34,8 @@ while [ $# -gt 0 ]; do
 done
 if [ -n "$command" ]; then
   [ -z "$module" ] || fail "$usage" "-m MODULE and -- COMMAND exclude each other" "see $0 --help"
-  module=ansible.builtin.shell arguments=$command
+  # Braces are the command's own, as in docker's --format.
+  module=ansible.builtin.shell arguments="{% raw %}$command{% endraw %}"
 fi
 [ -n "$module" ] || fail "$usage" "nothing to run on \`$pattern\`" "name it: $0 $pattern -- COMMAND, or -m MODULE; see $0 --help"
 

@@ -244,14 +244,17 @@ def main():
         parser.add_argument(name, required=True)
     parser.add_argument("--hosts", type=int, default=20)
     parser.add_argument("--cidr", default="10.97.0.0/20")
-    parser.add_argument("--simulated-only", action="store_true")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--simulated-only", action="store_true")
+    only.add_argument("--real-only", action="store_true")
     parser.add_argument("--all", action="store_true")
     args = parser.parse_args()
 
     found = {"bench": "wait-for-cloud-init", "load_average": os.getloadavg()[0],
-             "start_up_ms": start_up_ms(f"{args.bin}/wait-for-cloud-init"),
-             "ready_50": simulated(args, 50, 0, 0, False), "ready_1": simulated(args, 1, 0, 0, False),
-             "booting_20": simulated(args, 20, 10, 60, True), "booting_500": simulated(args, 500, 10, 60, args.all)}
+             "start_up_ms": start_up_ms(f"{args.bin}/wait-for-cloud-init")}
+    if not args.real_only:
+        found |= {"ready_50": simulated(args, 50, 0, 0, False), "ready_1": simulated(args, 1, 0, 0, False),
+                  "booting_20": simulated(args, 20, 10, 60, True), "booting_500": simulated(args, 500, 10, 60, args.all)}
     if not args.simulated_only:
         with open("/dev/null") as nothing:
             up = subprocess.run([f"{args.bin}/local-cloud", "up"], check=True, stdout=subprocess.PIPE, stdin=nothing, text=True)

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 /// How long `until` waits between two looks: the machine has better things to do.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-const ROLE: &str = "hosts";
+/// The role of the hosts.
+pub(crate) const ROLE: &str = "hosts";
 
 pub(crate) struct Cloud {
     project: String,

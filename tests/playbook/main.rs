@@ -29,12 +29,13 @@ const TOOL: Tool<'_> = Tool { program: "ssm-run-playbook", key: ACCOUNT, region:
 #[test]
 fn every_run_is_judged_by_its_truth() {
     let image = image_with_ansible();
-    let cloud = Cloud::up("playbook", Duration::from_secs(90));
+    let cloud = Cloud::up("playbook", Duration::from_secs(300));
     launch(&cloud, &image);
     plays::write(&cloud.folder("ansible"));
     let doomed = faults::begin_a_run_on_a_host_that_is_terminated(&cloud, "doomed");
     faults::a_disk_that_fills_is_named(&cloud, "full");
     plays::a_play_runs_and_a_second_run_changes_nothing(&cloud, &["main", "skewed"]);
+    plays::a_bad_wave_stops_the_rest(&cloud, "main", "skewed");
     let dropped = faults::begin_a_run_whose_agent_dies(&cloud, "skewed");
     faults::an_agent_that_is_away_for_a_while_changes_no_verdict(&cloud, "main");
     faults::throttling_changes_no_verdict(&cloud, "main");
@@ -43,6 +44,8 @@ fn every_run_is_judged_by_its_truth() {
     faults::a_kill_by_the_kernel_is_told_from_the_deadline(&cloud, "main");
     faults::a_second_run_names_who_has_the_host(&cloud, "main");
     faults::sigint_cancels_and_frees_the_host(&cloud, "main");
+    plays::secrets_are_seen_by_the_play_alone(&cloud, "main");
+    plays::a_reboot_is_survived_and_followed(&cloud, "main");
     permissions::the_least_policy_is_enough_and_each_part_needed(&cloud, "main");
     scripts::people_ask_hosts(&cloud, "main");
     faults::a_terminated_host_is_no_success(&cloud, doomed, "doomed");

@@ -1,10 +1,12 @@
 //! The playbooks of the test, and runs in which nothing goes wrong.
 
-use crate::cloud::Cloud;
+use crate::cloud::{self, Cloud};
 use crate::start;
+use serde_json::json;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 /// Idempotent; it needs the other hosts' variables.
 const SITE: &str = "- hosts: all
@@ -59,6 +61,42 @@ const KILLED: &str = "- hosts: all
       ansible.builtin.command: pkill -KILL -o -f {{ victim }}
 ";
 
+/// Fails where it is told to.
+const FAIL: &str = "- hosts: all
+  gather_facts: false
+  tasks:
+    - name: Look
+      ansible.builtin.fail:
+        msg: this one is bad
+      when: inventory_hostname == bad
+";
+
+/// Uses a secret, without hiding that it does.
+const SECRET: &str = "- hosts: all
+  gather_facts: false
+  tasks:
+    - name: Use it
+      ansible.builtin.copy:
+        content: '{{ database.password }} {{ token }}'
+        dest: /dev/shm/used
+        mode: '0600'
+    - name: Say it
+      ansible.builtin.debug:
+        msg: 'the password is {{ database.password }}'
+";
+
+/// Reboots its host, and goes on.
+const REBOOT: &str = "- hosts: all
+  gather_facts: false
+  tasks:
+    - name: Before
+      ansible.builtin.shell: cat /proc/sys/kernel/random/boot_id >> /root/boots
+    - name: Reboot
+      ansible.builtin.reboot:
+    - name: After
+      ansible.builtin.command: touch /root/rebooted
+";
+
 /// Writes the Ansible folder.
 pub(crate) fn write(folder: &Path) {
     let put = |path: &str, text: &str| {
@@ -72,6 +110,9 @@ pub(crate) fn write(folder: &Path) {
     put("playbooks/slow.yml", SLOW);
     put("playbooks/killed.yml", KILLED);
     put("playbooks/fill.yml", FILL);
+    put("playbooks/fail.yml", FAIL);
+    put("playbooks/secret.yml", SECRET);
+    put("playbooks/reboot.yml", REBOOT);
     let mut steps = "- hosts: all\n  gather_facts: false\n  tasks:\n".to_owned();
     for number in 1..=40 {
         write!(steps, "    - name: Step {number}\n      ansible.builtin.command: sleep 1\n")
@@ -105,4 +146,93 @@ pub(crate) fn a_play_runs_and_a_second_run_changes_nothing(cloud: &Cloud, hosts:
         assert_eq!(left, "", "{host}");
     }
     cloud.say("a play runs, and changes nothing the second time");
+}
+
+/// A bad host in the first wave spares the others.
+pub(crate) fn a_bad_wave_stops_the_rest(cloud: &Cloud, bad: &str, spared: &str) {
+    let vars = format!("bad={bad}");
+    let args = ["--batch", "1", "-e", &vars];
+    let ended = start(cloud, "waves", &[bad, spared], "fail.yml", &args).ended();
+    assert_eq!(ended.code, 1, "{ended}");
+    assert_eq!(ended.host(bad)["outcome"], "failed", "{ended}");
+    assert_eq!(ended.host(spared)["outcome"], "skipped", "{ended}");
+    assert!(ended.stdout.contains("1 not touched"), "{ended}");
+    let args = ["--batch", "1", "--max-errors", "1", "-e", &vars];
+    let ended = start(cloud, "waves-go-on", &[bad, spared], "fail.yml", &args).ended();
+    assert_eq!(ended.code, 1, "{ended}");
+    assert_eq!(ended.host(spared)["data"]["skipped"], 1, "it came to its recap: {ended}");
+    cloud.say("a bad wave stops the rest unless it may be bad");
+}
+
+/// What a reference stands for reaches the play, and nothing else on the host or at home.
+pub(crate) fn secrets_are_seen_by_the_play_alone(cloud: &Cloud, host: &str) {
+    const PASSWORD: &str = "canary-of-the-database";
+    const TOKEN: &str = "canary-of-the-token";
+    let statement =
+        json!({"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": "*"});
+    let policy = json!({"Version": "2012-10-17", "Statement": [statement]}).to_string();
+    cloud.call(
+        "iam",
+        "put_role_policy",
+        json!({"RoleName": cloud::ROLE, "PolicyName": "secrets", "PolicyDocument": policy}),
+    );
+    let secret =
+        json!({"Name": "demo/database", "SecretString": json!({"password": PASSWORD}).to_string()});
+    cloud.call("secretsmanager", "create_secret", secret);
+    let token = json!({"Name": "/demo/token", "Value": TOKEN, "Type": "SecureString"});
+    cloud.call("ssm", "put_parameter", token);
+    let vars = r#"{"database": {"password": "secretsmanager:demo/database#password"}}"#;
+    let args =
+        ["-e", vars, "-e", "token=ssm:/demo/token", "--diff", "--verbose", "--log-dir", "logs"];
+    let ended = start(cloud, "secrets", &[host], "secret.yml", &args).ended();
+    assert_eq!(ended.code, 0, "{ended}");
+    assert_eq!(cloud.exec(host, "cat /dev/shm/used"), format!("{PASSWORD} {TOKEN}"));
+    assert!(ended.stderr.contains("the password is ***"), "{ended}");
+    for at_home in [&ended.stdout, &ended.stderr, &ended.summary, &ended.report.to_string()] {
+        assert!(!at_home.contains("canary-of"), "{at_home}");
+    }
+    let logs = Command::new("grep").args(["-r", "canary-of"]).arg(cloud.folder("secrets")).output();
+    assert_eq!(String::from_utf8_lossy(&logs.unwrap().stdout), "", "logs");
+    let left = cloud.exec(
+        host,
+        "grep -rl canary-of /var /tmp /root /etc /home /run /opt; pgrep -fa [c]anary-of",
+    );
+    assert_eq!(left, "", "left on {host}");
+    let missing = ["-e", "token=ssm:/demo/nothing", "-e", vars];
+    let ended = start(cloud, "no-secret", &[host], "secret.yml", &missing).ended();
+    assert_eq!(ended.code, 2, "{ended}");
+    assert!(
+        ended.stderr.contains("ssm:/demo/nothing: ParameterNotFound")
+            || ended.stdout.contains("ssm:/demo/nothing: ParameterNotFound"),
+        "{ended}"
+    );
+    cloud.say("a secret is seen by the play alone");
+}
+
+/// The task that asks for a reboot goes on after it, and each task is seen while it runs.
+pub(crate) fn a_reboot_is_survived_and_followed(cloud: &Cloud, host: &str) {
+    let statement = json!({"Effect": "Allow", "Action": "logs:*", "Resource": "*"});
+    let policy = json!({"Version": "2012-10-17", "Statement": [statement]}).to_string();
+    cloud.call(
+        "iam",
+        "put_role_policy",
+        json!({"RoleName": cloud::ROLE, "PolicyName": "logs", "PolicyDocument": policy}),
+    );
+    let args = ["--allow-reboot", "--log-group", "/demo/playbooks"];
+    let ended = start(cloud, "reboot", &[host], "reboot.yml", &args).ended();
+    assert_eq!(ended.code, 0, "{ended}");
+    assert_eq!(ended.host(host)["data"]["reboots"], 1, "{ended}");
+    assert_eq!(
+        cloud.exec(host, "sort -u /root/boots | wc -l; ls /root/rebooted").trim(),
+        "2\n/root/rebooted"
+    );
+    // Ten seconds are between two questions without the log group: the tasks before the reboot are shorter.
+    assert!(
+        ended.stderr.contains("at task: Before") || ended.stderr.contains("at task: Reboot"),
+        "{ended}"
+    );
+    let streams =
+        cloud.call("logs", "describe_log_streams", json!({"logGroupName": "/demo/playbooks"}));
+    assert!(!streams["logStreams"].as_array().unwrap().is_empty(), "{streams}");
+    cloud.say("a reboot is survived and followed");
 }

@@ -125,6 +125,18 @@ pub struct Args {
 }
 
 impl Args {
+    /// The flags that leave out tasks.
+    pub(crate) fn narrowed(&self) -> Option<String> {
+        let mut flags = Vec::new();
+        for (name, values) in [("--tags", &self.tags), ("--skip-tags", &self.skip_tags)] {
+            if !values.is_empty() {
+                flags.push(format!("`{name} {}`", values.join(",")));
+            }
+        }
+        flags.extend(self.start_at_task.iter().map(|name| format!("`--start-at-task {name}`")));
+        (!flags.is_empty()).then(|| flags.join(" "))
+    }
+
     /// What is handed to `ansible-playbook` as it is: nothing secret, since it is visible in the host's process list.
     pub(crate) fn flags(&self) -> Vec<String> {
         let mut flags = Vec::new();

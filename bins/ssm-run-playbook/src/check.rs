@@ -74,12 +74,26 @@ pub(crate) fn is_keyword(key: &str) -> bool {
 /// What a play asks of several hosts at once.
 pub(crate) fn play(walk: &mut Walk<'_>, scope: &Scope, play: &Node) {
     if scope.hosts.is_empty() {
+        let of_runner =
+            |node: &Node| node.text().is_some_and(|text| matches!(text, "localhost" | "127.0.0.1"));
+        let plays = play.pairs().into_iter();
+        for (_, node, _) in plays.filter(|(key, _, value)| *key == "hosts" && of_runner(value)) {
+            let text = "a play of `localhost` runs nowhere: no Ansible runs on this machine; \
+                        make it a workflow step";
+            let warning = walk.finding(scope, node, text.to_owned());
+            walk.out.warnings.insert(warning);
+        }
         return;
     }
     keywords(walk, scope, play);
     for (key, node, _) in play.pairs() {
         let text = match key {
             "serial" => "`serial` means nothing here; `--batch` makes waves",
+            "vars_prompt" => {
+                let text = "`vars_prompt` asks nobody here and leaves the variable empty; use `--extra-vars`";
+                walk.bad(scope, node, text.to_owned());
+                continue;
+            }
             "max_fail_percentage" => "`max_fail_percentage` means nothing here; see `--max-errors`",
             _ => continue,
         };
@@ -145,6 +159,11 @@ pub(crate) fn module(walk: &mut Walk<'_>, scope: &Scope, call: &Call<'_>) {
     if short(&call.module) == "reboot" && !walk.q.allow_reboot {
         let text = "`reboot` is refused unless `--allow-reboot`: Ansible runs on the host that would go down; \
                     with the flag the run goes on after it";
+        walk.bad(scope, call.node, text.to_owned());
+    }
+    let timed = ["seconds", "minutes"].iter().any(|name| call.argument(name).is_some());
+    if short(&call.module) == "pause" && !timed {
+        let text = "`pause` without `seconds` or `minutes` waits for somebody to press a key, and nobody is there";
         walk.bad(scope, call.node, text.to_owned());
     }
     if call.module.matches('.').count() >= 2 && short(&call.module) == call.module {
@@ -271,6 +290,8 @@ mod tests {
             &ALL,
             &[(4, "--allow-reboot")],
         );
+        check("- pause:\n", &ALL, &[(1, "press a key")]);
+        check("- pause: {prompt: x}\n- pause: {seconds: 1}\n", &ALL, &[(1, "press a key")]);
         let two = "- reboot:\n- debug:\n  run_once: true\n";
         check(two, &ALL, &[(1, "reboot"), (3, "run_once")]);
     }
@@ -296,6 +317,8 @@ mod tests {
         check("- include_role: {name: r, tasks_from: other}\n", &ALL, &[]);
         check("- include_vars: gone.yml\n", &ALL, &[(1, "a variables file")]);
         check("- action: copy src=gone dest=/x\n", &ALL, &[(1, "gone")]);
+        check("- unarchive: {src: gone.tgz, dest: /x}\n", &ALL, &[(1, "an archive")]);
+        check("- unarchive: {src: gone.tgz, dest: /x, copy: no}\n", &ALL, &[]);
     }
 
     #[test]

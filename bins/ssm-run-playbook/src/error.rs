@@ -62,6 +62,24 @@ pub enum Error {
         /// Each with its hosts.
         regions: Vec<String>,
     },
+    /// A file or folder to write that cannot be, found before anything is sent.
+    #[error("`{flag} {}` {reason}", path.display())]
+    Output {
+        /// Which flag.
+        flag: &'static str,
+        /// What it names.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// `--environment` chooses variables, and the inventory's hosts are of another one.
+    #[error("the inventory is of `{inventory}`, and `--environment` says `{flag}`")]
+    Environment {
+        /// The inventory's own.
+        inventory: String,
+        /// The flag's.
+        flag: String,
+    },
     /// There is no Ansible folder.
     #[error("there is no Ansible folder `{}`", path.display())]
     NoAnsibleDir {
@@ -226,7 +244,11 @@ impl Failure for Error {
                 let blank = usize::try_from(*column).unwrap_or(1).saturating_sub(1);
                 Some(format!("nothing was sent\n  {source_line}\n  {:blank$}^", ""))
             }
-            Self::Findings { .. } => Some("nothing was sent".to_owned()),
+            Self::Findings { .. } | Self::Output { .. } => Some("nothing was sent".to_owned()),
+            Self::Environment { .. } => Some(
+                "nothing was sent: one environment's variables would configure the hosts of another"
+                    .to_owned(),
+            ),
             Self::NoPlay { .. } => Some(
                 "nothing was sent; is `--limit` right, and does the inventory have these groups?".to_owned(),
             ),

@@ -12,6 +12,7 @@ mod error;
 mod folder;
 mod live;
 mod needed;
+mod output;
 mod plan;
 mod playbook;
 mod print;
@@ -30,7 +31,7 @@ pub use args::Args;
 pub use error::{Error, Finding};
 pub use waves::{Amount, Batches};
 
-use deploy_cli::{Context, Done};
+use deploy_cli::{Context, Done, Exit};
 use store::Store;
 
 /// Runs the tool.
@@ -38,6 +39,7 @@ use store::Store;
 /// # Errors
 /// [`Error`] when no host could be judged; what happened on hosts is in the report.
 pub async fn run(args: &Args, ctx: &Context) -> Result<Done, Error> {
+    output::check(args)?;
     let plan = plan::Plan::make(args, ctx)?;
     if args.print_bundle {
         return Ok(print::bundle(ctx, &plan));
@@ -51,12 +53,15 @@ pub async fn run(args: &Args, ctx: &Context) -> Result<Done, Error> {
         store.remove(ctx).await;
     }
     let outcome = outcome?;
-    if let Some(folder) = &args.log_dir {
-        report::write_logs(folder, &outcome.hosts)?;
-    }
-    let done = report::done(ctx, &plan, &outcome);
-    if let Some(path) = &args.junit {
-        report::write_junit(path, &done.report)?;
+    let mut done = report::done(ctx, &plan, &outcome);
+    let logs = args.log_dir.as_ref().map(|folder| report::write_logs(folder, &outcome.hosts));
+    let junit = args.junit.as_ref().map(|path| report::write_junit(path, &done.report));
+    for error in [logs, junit].into_iter().flatten().filter_map(Result::err) {
+        // What became of the hosts is not lost for it.
+        ctx.progress().warn(&deploy_aws::chain(&error));
+        if done.exit == Exit::Success {
+            done.exit = Exit::Usage;
+        }
     }
     Ok(done)
 }

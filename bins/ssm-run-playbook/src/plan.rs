@@ -84,6 +84,10 @@ pub(crate) struct Plan {
     pub(crate) prints_log: bool,
     inventory_path: String,
     flags: Vec<String>,
+    /// Nothing is changed, only predicted.
+    pub(crate) check: bool,
+    /// Flags that leave out tasks, as they were typed.
+    pub(crate) narrowed: Option<String>,
     extra_vars: ExtraVars,
     vault_passwords: Vec<(String, String)>,
     lock_wait: Duration,
@@ -102,6 +106,12 @@ impl Plan {
         }
         let (inventory, text) = deploy_cli::load_inventory(&args.inventory)?;
         let environment = ctx.environment().or_else(|| inventory.environment()).map(str::to_owned);
+        if let (Some(flag), Some(own)) = (ctx.environment(), inventory.environment())
+            && flag != own
+        {
+            let (inventory, flag) = (own.to_owned(), flag.to_owned());
+            return Err(Error::Environment { inventory, flag });
+        }
         if !args.ansible_dir.is_dir() {
             return Err(Error::NoAnsibleDir { path: args.ansible_dir.clone() });
         }
@@ -192,6 +202,8 @@ impl Plan {
             prints_log,
             inventory_path,
             flags: args.flags(),
+            check: args.check,
+            narrowed: args.narrowed(),
             extra_vars,
             vault_passwords,
             lock_wait: args.lock_wait,

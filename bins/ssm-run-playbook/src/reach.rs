@@ -244,6 +244,10 @@ impl Walk<'_> {
             }
             "template" => self.source(scope, &call, "templates", "a template"),
             "copy" => self.source(scope, &call, "files", "a file"),
+            // `copy: false` is the old name of `remote_src: true`.
+            "unarchive" if call.argument("copy").is_none_or(|text| !is_no(&text)) => {
+                self.source(scope, &call, "files", "an archive");
+            }
             "script" => {
                 if let Some(name) = call.argument("cmd").or_else(|| call.free_form()) {
                     self.named_file(scope, call.node, &name, "files", "a script");

@@ -285,8 +285,14 @@ fn title(hosts: &[Judged<'_>], plan: &Plan, exit: Exit) -> String {
     let changed: u64 = hosts.iter().map(|host| host.stats.changed).sum();
     let (playbook, all) = (&plan.playbook, hosts.len());
     match exit {
+        Exit::Success if plan.check => {
+            format!("{playbook}: --check: {all} of {all} hosts good, {changed} would change")
+        }
         Exit::Success => format!("{playbook}: {all} of {all} hosts good, {changed} changed"),
-        Exit::Empty => format!("{playbook}: no play matches any of {all} hosts"),
+        Exit::Empty => match &plan.narrowed {
+            Some(flags) => format!("{playbook}: {flags} leaves no task on any of {all} hosts"),
+            None => format!("{playbook}: no play matches any of {all} hosts"),
+        },
         Exit::Interrupted | Exit::Terminated => {
             format!("{playbook}: stopped, {good} of {all} hosts had ended well")
         }

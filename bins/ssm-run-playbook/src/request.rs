@@ -114,6 +114,16 @@ fn one_extra_var(argument: &str) -> Result<String, Error> {
             .map_err(|_| bad("{…}", "not a JSON object; for YAML use `@FILE`"))?;
         return Ok(value.to_string());
     }
+    let starts_one = |word: &str| {
+        word.split_once('=').is_some_and(|(name, _)| {
+            name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        })
+    };
+    if argument.split_whitespace().skip(1).any(starts_one) {
+        let reason = "several `K=V` in one; give each its own `-e`, or a JSON object where a value holds ` K=`";
+        return Err(bad("…", reason));
+    }
     let Some((name, value)) = argument.split_once('=') else {
         return Err(bad("…", "expected `K=V`, a JSON object or `@FILE`"));
     };
@@ -157,6 +167,8 @@ mod tests {
             (got, _) => panic!("{argument}: {got:?}"),
         };
         check("a=b:c;d&(e)|'f'=g", Ok(r#"{"a":"b:c;d&(e)|'f'=g"}"#));
+        check("a=1 b=hunter2", Err("several `K=V`"));
+        check("a=1 2 (b == 3)", Ok(r#"{"a":"1 2 (b == 3)"}"#));
         check("a=", Ok(r#"{"a":""}"#));
         check(r#"{"a": {"b": [1]}}"#, Ok(r#"{"a":{"b":[1]}}"#));
         check("{hunter2", Err("not a JSON object"));

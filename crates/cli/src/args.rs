@@ -85,19 +85,24 @@ fn naming_the_environment(
         return error;
     };
     let flag = shown.split([' ', '=']).next().unwrap_or_default().to_owned();
-    let was_typed = |text: &OsString| {
-        let text = text.to_string_lossy();
-        text == flag || text.starts_with(&format!("{flag}="))
-    };
     let names = |arg: &&clap::Arg| arg.get_long().is_some_and(|long| flag == format!("--{long}"));
     let arguments = || {
         command
             .get_arguments()
             .chain(command.get_subcommands().flat_map(clap::Command::get_arguments))
     };
-    let variable = arguments().find(names).and_then(clap::Arg::get_env);
-    if let Some(variable) = variable.filter(|_| !typed.iter().any(was_typed)) {
-        let tip = format!("the value comes from {} in the environment", variable.to_string_lossy());
+    let Some(arg) = arguments().find(names) else { return error };
+    let was_typed = |text: &OsString| {
+        let text = text.to_string_lossy();
+        let short = text.strip_prefix('-').filter(|rest| !rest.starts_with('-'));
+        text == flag
+            || text.starts_with(&format!("{flag}="))
+            || short.zip(arg.get_short()).is_some_and(|(rest, letter)| rest.contains(letter))
+    };
+    let variable = arg.get_env().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let is_set = deploy_actions::named_variable(&variable).is_some();
+    if is_set && !typed.iter().any(was_typed) {
+        let tip = format!("the value comes from {variable} in the environment");
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
     error
@@ -119,6 +124,9 @@ fn mirror(command: clap::Command, prefix: &str) -> clap::Command {
 /// # Errors
 /// A sentence for clap to print.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    if text.trim() == "0" {
+        return Ok(Duration::ZERO);
+    }
     let parsed: jiff::SignedDuration = text
         .trim()
         .parse()
@@ -158,6 +166,7 @@ mod tests {
         check("90s", 90);
         check("10m", 600);
         check("1h 30m", 5400);
+        check("0", 0);
         assert!(
             parse_duration("-5s").is_err()
                 && parse_duration("soon").is_err()

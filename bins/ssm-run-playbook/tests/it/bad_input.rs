@@ -43,6 +43,41 @@ fn a_playbook_without_plays_is_refused() {
 }
 
 #[test]
+fn what_asks_a_person_or_the_runner_is_not_left_out_silently() {
+    let repository = Repository::new(FINE);
+    let site = "- hosts: sip\n  roles: [demo]\n  vars_prompt:\n    - name: x\n";
+    repository.write("ansible/playbooks/site.yml", site);
+    refused(&repository, &[], 2, &["site.yml:3: `vars_prompt` asks nobody"]);
+    let site =
+        "- hosts: localhost\n  tasks: []\n- hosts: sip\n  gather_facts: false\n  roles: [demo]\n";
+    repository.write("ansible/playbooks/site.yml", site);
+    let outcome = repository.tool(&Double::start(&[]), &[]).run();
+    ended(
+        &outcome,
+        0,
+        &["warning: ansible/playbooks/site.yml:1: a play of `localhost` runs nowhere"],
+    );
+}
+
+#[test]
+fn what_cannot_be_written_is_known_before_and_what_is_read_is_not_written_over() {
+    let repository = Repository::new(FINE);
+    refused(&repository, &["--junit", "ansible"], 2, &["`--junit ansible` is a folder"]);
+    refused(&repository, &["--log-dir", "inventory.json"], 2, &["`--log-dir inventory.json`"]);
+    let words = ["`--junit ./inventory.json` is what this run reads"];
+    let before = std::fs::read(repository.path().join("inventory.json")).unwrap();
+    refused(&repository, &["--junit", "./inventory.json", "--print-bundle"], 2, &words);
+    assert_eq!(std::fs::read(repository.path().join("inventory.json")).unwrap(), before);
+}
+
+#[test]
+fn variables_of_another_environment_are_refused() {
+    let repository = Repository::new(FINE);
+    let words = ["the inventory is of `dev`, and `--environment` says `prod`"];
+    refused(&repository, &["--environment", "prod"], 2, &words);
+}
+
+#[test]
 fn files_that_are_not_there_are_named() {
     let repository = Repository::new(FINE);
     refused(&repository, &["--ansible-dir", "nowhere"], 2, &["no Ansible folder `nowhere`"]);

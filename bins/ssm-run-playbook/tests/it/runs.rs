@@ -262,11 +262,16 @@ fn tags_and_check_mode_reach_ansible() {
     let (token, log) = log.split_once('\n').unwrap();
     let (log, _) = log.split_once(&format!("\n::{token}::\n::endgroup::\n")).unwrap();
     assert!(log.contains("PLAY RECAP"), "{log}");
-    ended(&outcome, 0, &["1 of 1 hosts good, 1 changed", "+++ after"]);
+    ended(&outcome, 0, &["--check: 1 of 1 hosts good, 1 would change", "+++ after"]);
     let diff = &repository.report()["subjects"][0]["data"]["diffs"][0];
     assert_eq!((&diff["task"], &diff["line"]), (&"demo : Tagged".into(), &1.into()), "{diff}");
     assert!(diff["diff"].as_str().unwrap().contains("+x"), "{diff}");
     assert!(!work.path().join("tagged").exists());
+    ended(
+        &repository.tool(&double, &["--tags", "nosuch"]).run(),
+        3,
+        &["`--tags nosuch` leaves no task on any of 1 hosts"],
+    );
     ended(
         &repository.tool(&double, &["--skip-tags", "wanted"]).run(),
         0,
