@@ -28,6 +28,12 @@ case $asked in
     fail "$unavailable" "the agent of \`$host\` ($id) is not connected" \
       "is it running, and does its role allow AmazonSSMManagedInstanceCore? scripts/steps/wait.sh waits for it"
     ;;
+  connected) ;;
+  *[Cc]redentials* | *AccessDenied* | *ExpiredToken* | *UnrecognizedClient*)
+    # shellcheck disable=SC2154
+    fail "$denied" "${asked##*$'\n'}" "aws sts get-caller-identity says who you are"
+    ;;
+  *) fail "$unavailable" "AWS does not say whether \`$host\` can be reached: ${asked##*$'\n'}" "is AWS_ENDPOINT_URL right?" ;;
 esac
 command -v session-manager-plugin >/dev/null || fail "$usage" "there is no session-manager-plugin" \
   "https://docs.aws.amazon.com/systems-manager/latest/userguide/session-manager-working-with-install-plugin.html"

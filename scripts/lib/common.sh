@@ -24,7 +24,7 @@ export PATH=$bin_dir:$venv/bin:$DEPLOY_VENV/bin:$cache/bin:$HOME/.cargo/bin:$PAT
 SECONDS=0
 
 # Exit statuses of docs/exit-codes.md.
-readonly usage=2 unavailable=6
+readonly usage=2 denied=5 unavailable=6
 
 say() { printf '[%4d s] %s\n' "$SECONDS" "$*" >&2; }
 
