@@ -53,7 +53,7 @@ fi
 cd "$repository"
 check rustfmt cargo fmt --all --check
 check clippy cargo clippy --locked --workspace --all-targets --features pipeline-tests/rehearsal,local-cloud/hosts,tf-to-inventory/cloud -- -D warnings
-check unit-and-tool-tests cargo test --locked --workspace
+check unit-and-tool-tests cargo test --locked --workspace --no-fail-fast
 check shellcheck check_shell
 check yamllint yamllint --strict .
 check actionlint actionlint

@@ -108,13 +108,18 @@ impl Rights {
     /// Who signed a request.
     pub async fn caller(&self, headers: &HeaderMap) -> Caller {
         let Some(key) = access_key(headers) else { return Caller::anyone() };
-        match self.identify(&key).await {
-            Ok(caller) => caller,
-            Err(error) => {
-                log::line(format_args!("who calls is not known: {error}"));
-                Caller::anyone()
-            }
-        }
+        let (arn, account) = self.identity(&key).await;
+        let policies = match principal(&arn) {
+            None => None,
+            Some((kind, name)) => match self.of_principal(kind, name).await {
+                Ok(policies) => Some(policies),
+                Err(error) => {
+                    log::line(format_args!("what {arn} may do is not known: {error}"));
+                    None
+                }
+            },
+        };
+        Caller { arn, account, policies }
     }
 
     /// Whether a caller may read what it asks of a service whose reads know no resource; changes are not judged.
@@ -146,30 +151,31 @@ impl Rights {
         })
     }
 
-    async fn identify(&self, key: &str) -> Result<Caller, AskError> {
+    /// Whose access key it is; nobody's when the emulator does not say.
+    async fn identity(&self, key: &str) -> Identity {
         let known = {
             let known = self.identities.lock().unwrap_or_else(PoisonError::into_inner);
             known.get(key).filter(|(read, _)| read.elapsed() < FRESH).map(|(_, who)| who.clone())
         };
-        let (arn, account) = match known {
-            Some(identity) => identity,
-            None => {
-                let form = Form::new([("Action", "GetCallerIdentity"), ("Version", "2011-06-15")]);
-                let root = self.upstream.ask_as("sts", &self.region, &form, key).await?;
+        if let Some(identity) = known {
+            return identity;
+        }
+        let form = Form::new([("Action", "GetCallerIdentity"), ("Version", "2011-06-15")]);
+        let identity = match self.upstream.ask_as("sts", &self.region, &form, key).await {
+            Ok(root) => {
                 let read =
                     |name| root.text_at(&["GetCallerIdentityResult", name]).unwrap_or_default();
-                let identity = (read("Arn"), read("Account"));
-                let mut known = self.identities.lock().unwrap_or_else(PoisonError::into_inner);
-                known.retain(|_, (read, _)| read.elapsed() < FRESH);
-                known.insert(key.to_owned(), (Instant::now(), identity.clone()));
-                identity
+                (read("Arn"), read("Account"))
+            }
+            Err(error) => {
+                log::line(format_args!("who calls is not known: {error}"));
+                Identity::default()
             }
         };
-        let policies = match principal(&arn) {
-            None => None,
-            Some((kind, name)) => Some(self.of_principal(kind, name).await?),
-        };
-        Ok(Caller { arn, account, policies })
+        let mut known = self.identities.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, (read, _)| read.elapsed() < FRESH);
+        known.insert(key.to_owned(), (Instant::now(), identity.clone()));
+        identity
     }
 
     /// A role as somebody who assumed it under this session name.

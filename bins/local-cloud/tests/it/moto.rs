@@ -119,6 +119,7 @@ async fn a_list_comes_in_pages_that_may_be_empty() {
     assert_eq!(pages, [2, 0, 1]);
     // The emulator is asked once, for the whole list.
     let asked = asked.lock().expect("asked");
+    let asked: Vec<_> = asked.iter().filter(|call| !call.contains("GetCallerIdentity")).collect();
     assert_eq!(asked.len(), 1);
     assert!(!asked[0].contains("MaxResults"), "{asked:?}");
 }
