@@ -93,7 +93,7 @@ fn events_are_the_same_with_every_version() {
         let words = [&words.join(" "), *message, diff].join(" ");
         let _ = writeln!(seen, "{}", words.trim());
     }
-    assert!(!events.contains("/work/"), "{events}");
+    assert!(!events.contains("/runs/"), "{events}");
     insta::assert_snapshot!(seen, @r#"
     ok demo : Fine ansible.builtin.command tasks/main.yml:1
     changed demo : Changes ansible.builtin.command tasks/main.yml:4
