@@ -302,6 +302,8 @@ fn modules_share_one_python_and_none_harms_the_next() {
     let double = Double::start(&[]);
     let outcome = repository.tool(&double, &[]).run();
     ended(&outcome, 0, &["1 of 1 hosts good"]);
+    // Its module was really killed.
+    assert_eq!(repository.report()["subjects"][0]["data"]["ignored"], 1);
     let read = |file: &str| fs::read_to_string(work.path().join(file)).unwrap();
     for file in ["first", "third"] {
         assert!(read(file).contains("module_server.py"), "{}", read(file));
