@@ -6,74 +6,27 @@ import contextlib
 import fcntl
 import gzip
 import hashlib
-import http.client
 import json
 import os
 import re
-import socketserver
 import statistics
 import subprocess
 import tempfile
 import threading
 import time
-import urllib.parse
-from collections import Counter
-from http.server import BaseHTTPRequestHandler
 
-KEYS = {"AWS_ACCESS_KEY_ID": "rehearsal", "AWS_SECRET_ACCESS_KEY": "rehearsal", "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1", "AWS_CONFIG_FILE": "/dev/null"}
+from counting_server import KEYS, Server, passing_on
+
 FOLDER = "/etc/bench"
 # As people set it who care for speed; pipelining besides.
 SSH = {"ANSIBLE_PIPELINING": "1", "ANSIBLE_HOST_KEY_CHECKING": "0", "LC_ALL": "C.UTF-8",
        "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s"}
 
 
-class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(self, answer):
-        self.calls, self.answer, self.lock = Counter(), answer, threading.Lock()
-        super().__init__(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-
-    def counted(self):
-        calls, self.calls = self.calls, Counter()
-        polls = calls.pop("ListCommandInvocations", 0)
-        return {"calls": sum(calls.values()), "polls": polls, **calls}
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers.get("content-length", 0)))
-        with self.server.lock:
-            self.server.calls[self.headers["x-amz-target"].split(".")[1]] += 1
-        status, kind, answer = self.server.answer(self.headers, body)
-        self.send_response(status)
-        self.send_header("content-type", kind)
-        self.send_header("content-length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_):
-        pass
-
-
-def passing_on(endpoint):
-    """Counts, and passes on to the rehearsal cloud."""
-    to = urllib.parse.urlparse(endpoint)
-
-    def answer(headers, body):
-        connection = http.client.HTTPConnection(to.hostname, to.port, timeout=60)
-        # The rehearsal cloud answers to its own name only.
-        connection.request("POST", "/", body, {**dict(headers), "host": to.netloc})
-        response = connection.getresponse()
-        return response.status, response.headers.get("content-type", "text/xml"), response.read()
-
-    return answer
+def spent(server):
+    calls = server.counted()
+    polls = calls.pop("ListCommandInvocations", 0)
+    return {"calls": calls.total(), "polls": polls, **calls}
 
 
 class Simulated:
@@ -98,7 +51,7 @@ class Simulated:
     def pack(text):
         return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
-    def answer(self, headers, body):
+    def answer(self, _path, headers, body):
         answer = self.ssm(headers["x-amz-target"].split(".")[1], json.loads(body))
         return 200, "application/x-amz-json-1.1", json.dumps(answer).encode()
 
@@ -192,24 +145,30 @@ def network(args, cloud, iam):
     return subnet
 
 
-def launch(args):
-    """Boots the hosts and returns their IDs once every agent is online and every boot is over."""
-    import boto3
-    up = subprocess.run([f"{args.bin}/local-cloud", "up"], check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
-    args.endpoint = re.search(r"AWS_ENDPOINT_URL=(\S+)", up.stdout)[1]
-    more = {"endpoint_url": args.endpoint, "aws_access_key_id": "rehearsal", "aws_secret_access_key": "rehearsal",
-            "region_name": "us-east-1"}
-    cloud, ssm = boto3.client("ec2", **more), boto3.client("ssm", **more)
-    subnet = network(args, cloud, boto3.client("iam", **more))
-    launched = cloud.run_instances(ImageId=args.image, InstanceType="t3.micro", MinCount=args.hosts, MaxCount=args.hosts,
-                                   SubnetId=subnet, IamInstanceProfile={"Name": "bench"})
-    ids = [instance["InstanceId"] for instance in launched["Instances"]]
-    while True:
-        pages = ssm.get_paginator("describe_instance_information").paginate(Filters=[{"Key": "InstanceIds", "Values": ids}])
-        online = [one for page in pages for one in page["InstanceInformationList"] if one["PingStatus"] == "Online"]
-        if len(online) == len(ids) and all(on_host(args, i, "test -e /run/cloud-init/result.json") == 0 for i in ids):
-            return ids
-        time.sleep(1)
+class Cloud:
+    """A rehearsal cloud of the benchmark's own."""
+
+    def __init__(self, args):
+        import boto3
+        up = subprocess.run([f"{args.bin}/local-cloud", "up"], check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+        self.args, self.endpoint = args, re.search(r"AWS_ENDPOINT_URL=(\S+)", up.stdout)[1]
+        more = {"endpoint_url": self.endpoint, "aws_access_key_id": "rehearsal", "aws_secret_access_key": "rehearsal",
+                "region_name": "us-east-1"}
+        self.ec2, self.ssm = boto3.client("ec2", **more), boto3.client("ssm", **more)
+        self.subnet = network(args, self.ec2, boto3.client("iam", **more))
+
+    def launch(self, count):
+        """Boots hosts and returns their IDs once every agent is online and every boot is over."""
+        launched = self.ec2.run_instances(ImageId=self.args.image, InstanceType="t3.micro", MinCount=count, MaxCount=count,
+                                          SubnetId=self.subnet, IamInstanceProfile={"Name": "bench"})
+        ids = [instance["InstanceId"] for instance in launched["Instances"]]
+        pages = self.ssm.get_paginator("describe_instance_information")
+        while True:
+            found = [one for page in pages.paginate(Filters=[{"Key": "InstanceIds", "Values": ids}]) for one in page["InstanceInformationList"]]
+            online = sum(one["PingStatus"] == "Online" for one in found)
+            if online == count and all(on_host(self.args, i, "test -e /run/cloud-init/result.json") == 0 for i in ids):
+                return ids
+            time.sleep(1)
 
 
 def on_host(args, host, command):
@@ -217,23 +176,24 @@ def on_host(args, host, command):
 
 
 @contextlib.contextmanager
-def quiet():
-    """While somebody measures, nobody else computes."""
-    path = os.environ.get("QUIET")
-    if not path:
-        yield
-        return
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+def quiet(found, name):
+    """While somebody measures, nobody else computes, and what booting hosts left to do is over."""
+    with contextlib.ExitStack() as held:
+        if path := os.environ.get("QUIET"):
+            fcntl.flock(held.enter_context(open(path, "w")), fcntl.LOCK_EX)
+        until = time.time() + 180
+        while os.getloadavg()[0] > 1 and time.time() < until:
+            time.sleep(2)
+        found[name] = round(os.getloadavg()[0], 1)
         yield
 
 
 def real(args, found):
     folder = tempfile.mkdtemp()
     playbook(f"{folder}/ansible", args.tasks)
-    ids = launch(args)
-    first = ids[:1]
-    server = Server(passing_on(args.endpoint))
+    cloud = Cloud(args)
+    first = cloud.launch(1)
+    server = Server(passing_on(cloud.endpoint))
     tool = Tool(args, folder, server.url)
     runner, target = f"{args.ssh}-runner", f"{args.ssh}-target"
     exec_in = [f"{args.bin}/local-cloud", "exec", first[0], "--"]
@@ -263,22 +223,22 @@ def real(args, found):
     clean()
     ours("tasks-1")
     seen = {}
-    with quiet():
-        found["load_average"] = os.getloadavg()[0]
+    with quiet(found, "load_one"):
         for _ in range(args.rounds):
             for name, who, run in [(f"tasks-{args.tasks}", "ssh", ssh), (f"tasks-{args.tasks}", "local", local),
                                    (f"tasks-{args.tasks}", "ours", ours)] + [("tasks-1", "local", local), ("tasks-1", "ours", ours)] * 3:
                 clean()
                 seen.setdefault((name, who), []).append(run(name))
                 if who == "ours":
-                    found["calls"] = server.counted()
-    with quiet():
+                    found["calls"] = spent(server)
+    ids = first + cloud.launch(args.hosts - 1)
+    with quiet(found, "load_many"):
         found["one_waiting_s"] = [ours("wait")]
         found["many_waiting_s"] = [tool(ids, "wait")[0]]
         found["one_10_tasks_s"] = [ours("tasks-10")]
-        server.counted()
+        spent(server)
         found["many_10_tasks_s"] = [tool(ids, "tasks-10")[0]]
-        found["calls_many"] = server.counted()
+        found["calls_many"] = spent(server)
     for (name, who), seconds in seen.items():
         found[f"{name}_{who}_s"] = [round(one, 2) for one in seconds]
 
@@ -291,7 +251,7 @@ def simulated(args):
     found = {}
     for count in (1, 20, 200):
         seconds, mib = tool([f"i-{number:017x}" for number in range(1, count + 1)], "tasks-100", "--log-dir", "logs")
-        found[f"simulated_{count}"] = {"s": round(seconds, 2), "mib": round(mib, 1), **server.counted()}
+        found[f"simulated_{count}"] = {"s": round(seconds, 2), "mib": round(mib, 1), **spent(server)}
     return found
 
 
@@ -344,7 +304,7 @@ def main():
         print(f"\nOver one task ours takes {one_ours - one_local:.1f} s longer than `-c local`, over {args.tasks} {ours - local:.1f} s. "
               f"Calls of one run: {found['calls']['calls']} and {found['calls']['polls']} polls; of {args.hosts} hosts: "
               f"{found['calls_many']['calls']} and {found['calls_many']['polls']} polls. {found['processors']} processors, load of the "
-              f"machine at the begin: {found['load_average']:.1f}.")
+              f"machine before: {found['load_one']} and {found['load_many']}.")
     print("\n| simulated hosts, 22 KB each | time | memory | calls | polls |\n|---|---|---|---|---|")
     for count in (1, 20, 200):
         seen = found[f"simulated_{count}"]

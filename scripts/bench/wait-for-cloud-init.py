@@ -1,11 +1,9 @@
 """What scripts/bench/wait-for-cloud-init measures. Both contenders reach the API through a counter of their own."""
 
 import argparse
-import http.client
 import json
 import os
 import re
-import socketserver
 import statistics
 import subprocess
 import tempfile
@@ -13,55 +11,10 @@ import threading
 import time
 import urllib.parse
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler
+
+from counting_server import KEYS, Server, passing_on
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-KEYS = {"AWS_ACCESS_KEY_ID": "rehearsal", "AWS_SECRET_ACCESS_KEY": "rehearsal", "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1", "AWS_CONFIG_FILE": "/dev/null"}
-
-
-class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(self, answer):
-        self.calls, self.answer, self.lock = 0, answer, threading.Lock()
-        super().__init__(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers.get("content-length", 0)))
-        with self.server.lock:
-            self.server.calls += 1
-        status, kind, answer = self.server.answer(self.path, self.headers, body)
-        self.send_response(status)
-        self.send_header("content-type", kind)
-        self.send_header("content-length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_):
-        pass
-
-
-def passing_on(endpoint):
-    """Counts, and passes on to the rehearsal cloud."""
-    to = urllib.parse.urlparse(endpoint)
-
-    def answer(path, headers, body):
-        connection = http.client.HTTPConnection(to.hostname, to.port, timeout=60)
-        # The rehearsal cloud answers to its own name only.
-        own = {name: value for name, value in headers.items() if name.lower() != "host"}
-        connection.request("POST", path, body, own)
-        response = connection.getresponse()
-        return response.status, response.headers.get("content-type", "text/xml"), response.read()
-
-    return answer
 
 
 class Simulated:
@@ -188,8 +141,8 @@ def real(args, count):
         command = [f"{args.bin}/local-cloud", "exec", i, "--", "stat", "-L", "-c", "%.Y", "/run/cloud-init/result.json"]
         truth[i] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     cloud.terminate_instances(InstanceIds=ids)
-    return {"hosts": count, "tool": {**figures(ours.calls, when, truth), "mib": round(mib, 1)},
-            "people": figures(theirs.calls, people_when, truth)}
+    return {"hosts": count, "tool": {**figures(ours.counted().total(), when, truth), "mib": round(mib, 1)},
+            "people": figures(theirs.counted().total(), people_when, truth)}
 
 
 def simulated(args, count, online, done, people):
@@ -203,7 +156,7 @@ def simulated(args, count, online, done, people):
         else:
             when = start_people(args.aws, server.url, ids)()
         # Of a host that was ready before it was asked for, the truth is the begin.
-        found[name] = figures(server.calls, when, {i: hosts.truth(i) for i in ids})
+        found[name] = figures(server.counted().total(), when, {i: hosts.truth(i) for i in ids})
         if name == "tool":
             found[name]["mib"] = round(mib, 1)
     return found
