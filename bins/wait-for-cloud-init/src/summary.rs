@@ -1,28 +1,16 @@
 //! What the step summary shows below the report's table: a timeline of each host's boot, so that people see what makes
-//! their boots slow. Pure.
-//!
-//! The syntax is that of <https://mermaid.js.org/syntax/gantt.html>, which GitHub draws.
+//! their boots slow, the slowest first. Pure.
 
 use crate::cloud_init::{self, StageTimes};
 use crate::host::HostWait;
 use crate::verdict::Verdict;
+use deploy_report::{Bar, GANTT_SECTIONS, gantt, gantt_label};
 use jiff::Timestamp;
 use std::fmt::Write as _;
+use std::time::Duration;
 
-/// So many boots are drawn, the slowest; mermaid refuses a text of more than 50,000 characters.
-const DRAWN: usize = 40;
 /// A first stage that begins later after the launch belongs to a later boot.
 const FIRST_BOOT: f64 = 3600.0;
-
-/// One bar of a boot, seconds since its begin.
-#[derive(Debug, PartialEq)]
-struct Bar {
-    name: String,
-    /// Something went wrong in it.
-    bad: bool,
-    start: f64,
-    end: f64,
-}
 
 /// Heading, chart and table; `None` when no boot was seen.
 pub(crate) fn boots(hosts: &[HostWait], now: Timestamp) -> Option<String> {
@@ -34,48 +22,51 @@ pub(crate) fn boots(hosts: &[HostWait], now: Timestamp) -> Option<String> {
     if boots.is_empty() {
         return None;
     }
-    boots.sort_by(|(_, a), (_, b)| end(b).total_cmp(&end(a)));
-    let left_out = boots.len().saturating_sub(DRAWN);
-    boots.truncate(DRAWN);
+    boots.sort_by_key(|(_, bars)| std::cmp::Reverse(end(bars)));
+    let left_out = boots.len().saturating_sub(GANTT_SECTIONS);
+    boots.truncate(GANTT_SECTIONS);
 
-    let mut out = "#### Where the time of each boot went\n\n```mermaid\ngantt\n".to_owned();
-    out.push_str("  dateFormat x\n  axisFormat %M:%S\n");
-    for (host, bars) in &boots {
-        // Writing to a String cannot fail.
-        let _ = writeln!(out, "  section {}", label(&host.name));
-        for bar in bars {
-            let tag = if bar.bad { "crit, " } else { "" };
-            let _ = writeln!(
-                out,
-                "  {} :{tag}{:.0}, {:.0}",
-                label(&bar.name),
-                bar.start * 1000.0,
-                bar.end * 1000.0
-            );
-        }
-    }
-    out.push_str("```\n\n| host | verdict | boot | longest |\n|---|---|---|---|\n");
+    let mut out = "#### Where the time of each boot went\n\n".to_owned();
+    out.push_str(&gantt(boots.iter().map(|(host, bars)| (host.name.as_str(), bars.as_slice()))));
+    out.push_str("\n| host | verdict | boot | longest |\n|---|---|---|---|\n");
     for (host, bars) in &boots {
         let verdict = host.finding.as_ref().map_or("", |finding| finding.verdict.name());
-        let longest = bars.iter().max_by(|a, b| (a.end - a.start).total_cmp(&(b.end - b.start)));
+        let longest = bars.iter().max_by_key(|bar| bar.end - bar.start);
         let longest = longest.map_or_else(String::new, |bar| {
-            format!("{} {:.1} s", label(&bar.name), bar.end - bar.start)
+            format!("{} {}", gantt_label(&bar.name), tenths(bar.end - bar.start))
         });
+        // Writing to a String cannot fail.
         let _ = writeln!(
             out,
-            "| `{}` | {verdict} | {:.1} s | {longest} |",
-            label(&host.name),
-            end(bars)
+            "| `{}` | {verdict} | {} | {longest} |",
+            gantt_label(&host.name),
+            tenths(end(bars))
         );
     }
     if left_out > 0 {
-        let _ = writeln!(out, "\nThe slowest {DRAWN}; {left_out} more are in the report.");
+        let _ = writeln!(out, "\nThe slowest {GANTT_SECTIONS}; {left_out} more are in the report.");
     }
     Some(out)
 }
 
-fn end(bars: &[Bar]) -> f64 {
-    bars.iter().map(|bar| bar.end).fold(0.0, f64::max)
+fn end(bars: &[Bar]) -> u64 {
+    bars.iter().map(|bar| bar.end).max().unwrap_or(0)
+}
+
+fn tenths(ms: u64) -> String {
+    format!("{:.1} s", Duration::from_millis(ms).as_secs_f64())
+}
+
+/// `start` and `end` in seconds since the boot's begin; a clock that was set meanwhile makes neither negative, nor a bar
+/// that ends before it begins.
+fn bar(name: &str, bad: bool, start: f64, end: f64) -> Bar {
+    let start = milliseconds(start);
+    Bar { name: name.to_owned(), bad, start, end: milliseconds(end).max(start) }
+}
+
+fn milliseconds(seconds: f64) -> u64 {
+    let rounded = Duration::try_from_secs_f64(seconds.max(0.0) + 0.000_5).unwrap_or_default();
+    u64::try_from(rounded.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Since the launch, or since the first stage of a later boot.
@@ -95,7 +86,7 @@ fn bars(host: &HostWait, now: Timestamp) -> Vec<Bar> {
         let running = host.began_running_at.map(|at| seconds(at) - origin);
         let online = host.came_online_at.map(|at| seconds(at) - origin);
         let mut add = |name: &str, start: f64, end: f64| {
-            bars.push(Bar { name: name.to_owned(), bad: false, start, end });
+            bars.push(bar(name, false, start, end));
         };
         if let Some(running) = running {
             add("EC2 starts it", 0.0, running);
@@ -114,28 +105,14 @@ fn bars(host: &HostWait, now: Timestamp) -> Vec<Bar> {
     bars.extend(stages.into_iter().filter_map(|stage| {
         let start = stage.start? - origin;
         let end = stage.finished.unwrap_or_else(|| seconds(now)) - origin;
-        // A clock that was set meanwhile makes a bar that ends before it begins.
-        let end = end.max(start);
-        Some(Bar {
-            bad: stage.has_errors || (failed && stage.finished.is_none()),
-            name: stage.name,
-            start,
-            end,
-        })
+        let bad = stage.has_errors || (failed && stage.finished.is_none());
+        Some(bar(&stage.name, bad, start, end))
     }));
     bars
 }
 
 fn seconds(time: Timestamp) -> f64 {
     time.as_duration().as_secs_f64()
-}
-
-/// Characters that end a name in mermaid, or in a Markdown table, become blanks.
-fn label(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() || ":;#|`,%".contains(c) { ' ' } else { c })
-        .take(60)
-        .collect()
 }
 
 #[cfg(test)]

@@ -4,9 +4,11 @@
 //! deployment read reports and nothing else. The JSON Schema is `docs/contracts/report.schema.json`. A report never
 //! holds a secret.
 
+mod gantt;
 mod junit;
 mod render;
 
+pub use gantt::{Bar, GANTT_SECTIONS, gantt, gantt_label};
 pub use junit::junit;
 pub use render::{markdown, text};
 

@@ -1,27 +1,15 @@
-//! Where the time of each host went, as a chart for the step summary. Pure.
-//!
-//! The syntax is that of <https://mermaid.js.org/syntax/gantt.html>, which GitHub draws.
+//! Where the time of each host went, as a chart for the step summary: failing hosts first, then the slowest. Pure.
 
-use super::Judged;
+use super::judged::Judged;
 use crate::drive::Ending;
-use deploy_report::SubjectOutcome;
+use deploy_report::{Bar, GANTT_SECTIONS, SubjectOutcome, gantt};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// So many hosts are drawn, failing ones first, then the slowest; mermaid refuses a text of more than 50,000 characters.
-const DRAWN: usize = 40;
 /// So many tasks of each, the longest.
 const TASKS: usize = 8;
 /// Shorter ones are no wider than a line.
 const VISIBLE_MS: u64 = 100;
-
-/// One bar, milliseconds since the tool's start.
-struct Bar {
-    name: String,
-    bad: bool,
-    start: u64,
-    end: u64,
-}
 
 /// Heading and chart; `None` when nothing ran.
 pub(super) fn timeline(hosts: &[Judged<'_>]) -> Option<String> {
@@ -36,21 +24,15 @@ pub(super) fn timeline(hosts: &[Judged<'_>]) -> Option<String> {
     }
     let good = |host: &Judged<'_>| host.outcome == SubjectOutcome::Success;
     drawn.sort_by_key(|(host, _)| (good(host), std::cmp::Reverse(host.end.elapsed)));
-    let left_out = drawn.len().saturating_sub(DRAWN);
-    drawn.truncate(DRAWN);
-    let mut out = "\n#### Where the time of each host went\n\n```mermaid\ngantt\n".to_owned();
-    out.push_str("  dateFormat x\n  axisFormat %M:%S\n");
-    for (host, bars) in &drawn {
-        // Writing to a String cannot fail.
-        let _ = writeln!(out, "  section {}", label(&host.end.name));
-        for Bar { name, bad, start, end } in bars {
-            let tag = if *bad { "crit, " } else { "" };
-            let _ = writeln!(out, "  {} :{tag}{start}, {end}", label(name));
-        }
-    }
-    out.push_str("```\n");
+    let left_out = drawn.len().saturating_sub(GANTT_SECTIONS);
+    drawn.truncate(GANTT_SECTIONS);
+    let mut out = "\n#### Where the time of each host went\n\n".to_owned();
+    out.push_str(&gantt(
+        drawn.iter().map(|(host, bars)| (host.end.name.as_str(), bars.as_slice())),
+    ));
     if left_out > 0 {
-        let _ = writeln!(out, "\nThe first {DRAWN}; {left_out} more are in the report.");
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "\nThe first {GANTT_SECTIONS}; {left_out} more are in the report.");
     }
     Some(out)
 }
@@ -85,14 +67,6 @@ fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Characters that end a name in mermaid become blanks.
-fn label(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() || ":;#|`,%".contains(c) { ' ' } else { c })
-        .take(60)
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,7 +81,9 @@ mod tests {
 
     fn drawn(ends: &[HostEnd]) -> Option<String> {
         let folder = std::path::Path::new("ansible");
-        timeline(&ends.iter().map(|end| super::super::judge_in(end, folder)).collect::<Vec<_>>())
+        timeline(
+            &ends.iter().map(|end| super::super::judged::judge_in(end, folder)).collect::<Vec<_>>(),
+        )
     }
 
     #[test]

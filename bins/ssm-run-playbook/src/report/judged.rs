@@ -1,0 +1,229 @@
+//! What a host's end means: its outcome, the exit status that it asks for, the tasks to tell of. Pure.
+
+use crate::drive::{Ending, HostEnd};
+use crate::plan::Plan;
+use crate::recap::{self, FailedTask, Recap, State, Stats};
+use deploy_cli::Exit;
+use deploy_report::SubjectOutcome;
+use std::path::Path;
+
+pub(super) const SLOWEST: usize = 5;
+
+/// A host as the report shows it.
+pub(super) struct Judged<'a> {
+    pub(super) end: &'a HostEnd,
+    pub(super) outcome: SubjectOutcome,
+    pub(super) exit: Exit,
+    pub(super) detail: String,
+    pub(super) stats: Stats,
+    pub(super) failed: Vec<FailedTask>,
+    pub(super) slowest: Vec<(String, u64)>,
+    pub(super) changed: Vec<FailedTask>,
+}
+
+impl Judged<'_> {
+    /// Left alone on purpose.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.outcome == SubjectOutcome::Skipped
+    }
+
+    pub(super) fn is_bad(&self) -> bool {
+        !matches!(self.outcome, SubjectOutcome::Success | SubjectOutcome::Skipped)
+    }
+}
+
+pub(super) fn judge<'a>(end: &'a HostEnd, plan: &Plan) -> Judged<'a> {
+    judge_in(end, &plan.shown_folder)
+}
+
+pub(super) fn judge_in<'a>(end: &'a HostEnd, shown_folder: &Path) -> Judged<'a> {
+    let (outcome, exit, detail) = match &end.ending {
+        Ending::Recap(recap) => judge_recap(recap),
+        Ending::NoResult(text) => (SubjectOutcome::Unknown, Exit::Unavailable, text.clone()),
+        Ending::NotDelivered(text) => (SubjectOutcome::Unknown, Exit::Unavailable, text.clone()),
+        Ending::NotTouched(text) => {
+            (SubjectOutcome::Skipped, Exit::Success, format!("not touched: {text}"))
+        }
+        Ending::TimedOut(text) => (SubjectOutcome::Unknown, Exit::Timeout, text.clone()),
+        Ending::Stopped(text) => (SubjectOutcome::Unknown, Exit::Interrupted, text.clone()),
+    };
+    let recap = match &end.ending {
+        Ending::Recap(recap) => Some(recap),
+        _ => None,
+    };
+    let mut failed = tasks(end, &["failed", "unreachable"]);
+    if failed.is_empty() {
+        failed.extend(recap.and_then(|recap| recap.failure.clone()));
+    }
+    if failed.is_empty()
+        && let Some(text) = recap.and_then(|recap| recap.error.as_deref())
+        && let Some((file, line)) = recap::error_place(text)
+    {
+        failed.push(FailedTask {
+            task: "ansible-playbook".to_owned(),
+            file: Some(file),
+            line: Some(line),
+            module: None,
+            message: text.lines().next().unwrap_or_default().to_owned(),
+        });
+    }
+    let mut changed = tasks(end, &["changed"]);
+    for task in failed.iter_mut().chain(&mut changed) {
+        let shown = task.file.as_ref().map(|file| shown_folder.join(file));
+        task.file = shown.map(|path| path.display().to_string());
+    }
+    let mut slowest: Vec<(String, u64)> =
+        end.results.iter().map(|result| (result.task.clone(), result.ms)).collect();
+    if slowest.is_empty() {
+        slowest = recap.map(|recap| recap.slowest.clone()).unwrap_or_default();
+    }
+    slowest.sort_by_key(|(_, ms)| std::cmp::Reverse(*ms));
+    slowest.truncate(SLOWEST);
+    let stats = recap.and_then(|recap| recap.stats).unwrap_or_default();
+    Judged { end, outcome, exit, detail, stats, failed, slowest, changed }
+}
+
+fn judge_recap(recap: &Recap) -> (SubjectOutcome, Exit, String) {
+    let error = || recap.error.as_deref().unwrap_or("no reason given").trim().to_owned();
+    let at = recap.last.as_deref().unwrap_or("the first task");
+    match (recap.state, recap.rc, recap.stats) {
+        (State::Done, Some(0), Some(stats)) => {
+            (SubjectOutcome::Success, Exit::Success, figures(stats) + &reboots(recap))
+        }
+        (State::Done, _, Some(stats)) => {
+            let what = recap.failure.as_ref().map(|failure| format!(", at {}", failure.task));
+            let detail = figures(stats) + &reboots(recap) + &what.unwrap_or_default();
+            (SubjectOutcome::Failed, Exit::Verdict, detail)
+        }
+        (State::Done, Some(0), None) => {
+            let text = "ansible-playbook ended without its own recap".to_owned();
+            (SubjectOutcome::Unknown, Exit::Unavailable, text)
+        }
+        // Ansible's 1, 4 and 5 before any task: it could not read the playbook or its options.
+        (State::Done, Some(1 | 4 | 5), None) if recap.tasks == 0 => {
+            let (error, hint) = (error(), missing_collection(recap.error.as_deref()));
+            (SubjectOutcome::Failed, Exit::Usage, format!("Ansible cannot start: {error}{hint}"))
+        }
+        (State::Done, rc, None) => {
+            let rc = match rc {
+                // 128 and SIGKILL: somebody ended it from outside, most often the kernel.
+                Some(137) => "status 137 (killed; out of memory?)".to_owned(),
+                Some(rc) => format!("status {rc}"),
+                None => "no status".to_owned(),
+            };
+            let text = format!("ansible-playbook ended with {rc} at {at}: {}", error());
+            (SubjectOutcome::Failed, Exit::Verdict, text)
+        }
+        (State::Timeout, ..) => {
+            let text = format!("ended at the deadline after {} results, at {at}", recap.tasks);
+            (SubjectOutcome::Failed, Exit::Timeout, text)
+        }
+        (State::Cancelled, ..) => {
+            let text = format!("cancelled after {} results, at {at}", recap.tasks);
+            (SubjectOutcome::Unknown, Exit::Unavailable, text)
+        }
+        (State::Locked, ..) => {
+            let text = format!("locked by another run ({}); wait for it or cancel it", error());
+            (SubjectOutcome::Unknown, Exit::Unavailable, text)
+        }
+        (State::NoAnsible, ..) => {
+            let fix = "pass `--install-ansible`, or install ansible-core in the host's user data";
+            (SubjectOutcome::Failed, Exit::Verdict, format!("{}; {fix}", error()))
+        }
+        (State::InstallFailed, ..) => {
+            let text = format!("Ansible cannot be installed: {}", error());
+            (SubjectOutcome::Failed, Exit::Verdict, text)
+        }
+        (State::ReferenceDenied, ..) => {
+            let text = format!("the instance role may not read {}", error());
+            (SubjectOutcome::Failed, Exit::Denied, text)
+        }
+        (State::ReferenceMissing, ..) => {
+            (SubjectOutcome::Failed, Exit::Usage, format!("no such secret: {}", error()))
+        }
+        (State::ReferenceFailed, ..) => {
+            let text = format!("a secret cannot be read: {}", error());
+            (SubjectOutcome::Unknown, Exit::Unavailable, text)
+        }
+        (State::Duplicate | State::Broken | State::NeedBundle | State::Part, ..) => {
+            (SubjectOutcome::Unknown, Exit::Unavailable, format!("cannot run: {}", error()))
+        }
+    }
+}
+
+/// What to do about a collection that the host does not have, when that is what Ansible says.
+fn missing_collection(error: Option<&str>) -> String {
+    let name = error
+        .and_then(|error| error.split_once("couldn't resolve module/action '"))
+        .and_then(|(_, rest)| rest.split_once('\''))
+        .map(|(name, _)| name.split('.').take(2).collect::<Vec<_>>())
+        .filter(|parts| parts.len() == 2);
+    name.map_or_else(String::new, |parts| {
+        let name = parts.join(".");
+        format!(
+            "; the collection {name} is not on the host: install it there, or let it travel \
+             (`ansible-galaxy collection install {name} -p collections` in the Ansible folder)"
+        )
+    })
+}
+
+fn figures(stats: Stats) -> String {
+    format!(
+        "ok={} changed={} failed={} skipped={} unreachable={}",
+        stats.ok, stats.changed, stats.failed, stats.skipped, stats.unreachable
+    )
+}
+
+pub(super) fn reboots(recap: &Recap) -> String {
+    match recap.reboots {
+        0 => String::new(),
+        1 => ", rebooted once".to_owned(),
+        times => format!(", rebooted {times} times"),
+    }
+}
+
+fn tasks(end: &HostEnd, statuses: &[&str]) -> Vec<FailedTask> {
+    end.results
+        .iter()
+        .filter(|result| statuses.contains(&result.status.as_str()))
+        .map(|result| FailedTask {
+            task: result.task.clone(),
+            file: result.file.clone(),
+            line: result.line,
+            module: result.module.clone(),
+            message: result.message.clone(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recap(json: &str) -> Recap {
+        recap::parse(&format!("ssm-run-playbook/1 {json}")).unwrap()
+    }
+
+    #[test]
+    fn every_answer_has_its_exit_and_only_a_whole_one_is_green() {
+        let check = |json: &str, expected: Exit, said: &str| {
+            let (outcome, exit, detail) = judge_recap(&recap(json));
+            assert!(exit == expected && detail.contains(said), "{json}: {exit:?} {detail}");
+            assert_eq!(outcome == SubjectOutcome::Success, expected == Exit::Success, "{json}");
+        };
+        let stats = r#""stats":{"ok":1,"changed":0,"failures":1,"skipped":0,"unreachable":0,"rescued":0,"ignored":0}"#;
+        check(&format!(r#"{{"state":"done","rc":0,{stats}}}"#), Exit::Success, "ok=1");
+        check(&format!(r#"{{"state":"done","rc":2,{stats}}}"#), Exit::Verdict, "failed=1");
+        check(r#"{"state":"done","rc":0}"#, Exit::Unavailable, "without its own recap");
+        check(r#"{"state":"done","rc":4,"error":"ERROR! x"}"#, Exit::Usage, "ERROR! x");
+        check(
+            r#"{"state":"done","rc":137,"tasks":3,"last":"t"}"#,
+            Exit::Verdict,
+            "status 137 (killed; out of memory?) at t",
+        );
+        check(r#"{"state":"timeout","tasks":3,"last":"t"}"#, Exit::Timeout, "3 results, at t");
+        check(r#"{"state":"locked","error":"run r1"}"#, Exit::Unavailable, "another run (run r1)");
+        check(r#"{"state":"no-ansible","error":"x"}"#, Exit::Verdict, "--install-ansible");
+        check(r#"{"state":"duplicate"}"#, Exit::Unavailable, "cannot run");
+    }
+}

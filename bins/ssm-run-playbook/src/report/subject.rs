@@ -1,0 +1,54 @@
+//! A host in the report that other tools read.
+
+use super::judged::Judged;
+use crate::drive::Ending;
+use crate::recap::{self, Stats, TaskResult};
+use deploy_report::Subject;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+pub(super) fn subject(host: &Judged<'_>) -> Subject {
+    let Stats { ok, changed, failed, skipped, unreachable, rescued, ignored } = host.stats;
+    let slowest: Vec<Value> =
+        host.slowest.iter().map(|(task, ms)| json!({"task": task, "elapsed_ms": ms})).collect();
+    let changed_tasks: Vec<Value> = host
+        .changed
+        .iter()
+        .map(|task| json!({"task": task.task, "file": task.file, "line": task.line}))
+        .collect();
+    let mut data = json!({
+        "ok": ok, "changed": changed, "failed": failed, "skipped": skipped,
+        "unreachable": unreachable, "rescued": rescued, "ignored": ignored,
+        "failed_tasks": host.failed, "changed_tasks": changed_tasks, "slowest": slowest,
+    });
+    let events = host.end.events.as_deref().unwrap_or_default();
+    let custom = recap::custom_stats(events, &host.end.name);
+    if !custom.is_empty() {
+        data["custom_stats"] = Value::Object(custom);
+    }
+    let diffs: Vec<Value> = diffs(host)
+        .map(|(result, diff)| {
+            json!({"task": result.task, "file": result.file, "line": result.line, "diff": diff,
+                "left_out_chars": result.diff_cut})
+        })
+        .collect();
+    if !diffs.is_empty() {
+        data["diffs"] = Value::Array(diffs);
+    }
+    if let Ending::Recap(recap) = &host.end.ending
+        && recap.reboots > 0
+    {
+        data["reboots"] = recap.reboots.into();
+    }
+    let elapsed = match &host.end.ending {
+        Ending::Recap(recap) if recap.ms > 0 => Duration::from_millis(recap.ms),
+        _ => host.end.elapsed,
+    };
+    Subject::new("host", &host.end.name, host.outcome, host.detail.clone())
+        .elapsed(elapsed)
+        .data(data)
+}
+
+fn diffs<'a>(host: &'a Judged<'_>) -> impl Iterator<Item = (&'a TaskResult, &'a str)> {
+    host.end.results.iter().filter_map(|result| Some((result, result.diff.as_deref()?)))
+}
