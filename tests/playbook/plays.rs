@@ -33,6 +33,15 @@ const ROLE: &str = "- name: Make a folder
 ";
 const PEERS: &str = "{% for host in groups['all'] | sort %}{{ host }} {{ hostvars[host].instance_id }}\n{% endfor %}";
 
+/// Its log is longer, however well packed, than the 2,500 characters that polling brings.
+const LONG: &str = "- hosts: all
+  gather_facts: false
+  tasks:
+    - name: Say much
+      ansible.builtin.debug:
+        msg: \"{{ lookup('password', '/dev/null', length=5000) }}\"
+";
+
 /// Counts itself, and waits for a file.
 const SLOW: &str = "- hosts: all
   gather_facts: false
@@ -107,6 +116,7 @@ pub(crate) fn write(folder: &Path) {
     put("playbooks/site.yml", SITE);
     put("roles/demo/tasks/main.yml", ROLE);
     put("roles/demo/templates/peers.j2", PEERS);
+    put("playbooks/long.yml", LONG);
     put("playbooks/slow.yml", SLOW);
     put("playbooks/killed.yml", KILLED);
     put("playbooks/fill.yml", FILL);

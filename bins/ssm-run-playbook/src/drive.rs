@@ -65,6 +65,8 @@ struct Call {
 struct End {
     ending: Ending,
     command: String,
+    /// The first characters of what the command printed.
+    head: String,
     elapsed: Duration,
 }
 
@@ -255,17 +257,15 @@ impl<'a> Drive<'a> {
     /// Polls until every host has an end. False when the time is over and there is nothing to wait for, because none
     /// of the rest has started.
     async fn wait(&self, hosts: usize) -> Result<bool, Error> {
-        let mut last_progress = Instant::now();
+        let (begun, mut last_progress) = (Instant::now(), Instant::now());
+        let mut hungry = Hungry::default();
         let mut outage: Option<Instant> = None;
         while self.ends.borrow().len() < hosts {
             let most = if self.live.is_some() { LIVE_EVERY } else { POLL_EVERY };
             let pause = (self.start.elapsed() / 20).clamp(Duration::from_millis(250), most);
             sleep(pause).await;
-            let hungry = match self.poll().await {
-                Ok(hungry) => {
-                    outage = None;
-                    hungry
-                }
+            match self.poll(&mut hungry).await {
+                Ok(()) => outage = None,
                 // Hosts go on while AWS or the network is away.
                 Err(error @ deploy_aws::Error::Unavailable { .. }) => {
                     let since = *outage.get_or_insert_with(Instant::now);
@@ -276,11 +276,13 @@ impl<'a> Drive<'a> {
                     continue;
                 }
                 Err(error) => return Err(error.into()),
-            };
+            }
             if self.left().is_zero() && !self.any_running() {
                 return Ok(false);
             }
-            self.feed(hungry).await?;
+            if hungry.ripe(begun.elapsed()) || !self.any_asked() {
+                self.feed(std::mem::take(&mut hungry)).await?;
+            }
             self.follow().await;
             let followed = self.live.is_some() && !self.deaf.get();
             if !followed && last_progress.elapsed() >= PROGRESS_EVERY {
@@ -299,6 +301,12 @@ impl<'a> Drive<'a> {
         let (calls, started) = (self.calls.borrow(), self.started.borrow());
         let mut runs = calls.iter().filter(|call| matches!(call.kind, Kind::Run { .. }));
         runs.any(|call| call.waiting.iter().any(|id| started.contains(id)))
+    }
+
+    /// Whether hosts may still say that they lack the bundle, or a part of it.
+    fn any_asked(&self) -> bool {
+        let asks = |kind| matches!(kind, Kind::Run { with_bundle: false } | Kind::Part);
+        self.calls.borrow().iter().any(|call| asks(call.kind) && !call.waiting.is_empty())
     }
 
     /// Gives the bundle, or its last part and the run, to hosts that wait for it.

@@ -6,17 +6,28 @@ use crate::error::Error;
 use crate::recap::{self, Recap, State};
 use crate::script;
 use crate::ssm::{CONSISTENCY, IDS_PER_CALL, Invocation, NOT_REGISTERED};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Hosts that asked for the bundle, and hosts that have all parts but the last.
 #[derive(Debug, Default)]
 pub(super) struct Hungry {
     pub(super) empty: Vec<String>,
     pub(super) complete: Vec<String>,
+    since: Option<Instant>,
 }
+
+impl Hungry {
+    /// Whether they should wait no longer for others that one command could serve as well: not for more than half of the
+    /// time that the first of them took.
+    pub(super) fn ripe(&self, elapsed: Duration) -> bool {
+        self.since.is_some_and(|since| since.elapsed() * 3 >= elapsed)
+    }
+}
+
 impl Drive<'_> {
-    /// Asks once how every open call stands.
-    pub(super) async fn poll(&self) -> Result<Hungry, deploy_aws::Error> {
-        let mut hungry = Hungry::default();
+    /// Asks once how every open call stands, and adds the hosts that lack something.
+    pub(super) async fn poll(&self, hungry: &mut Hungry) -> Result<(), deploy_aws::Error> {
         let open: Vec<Call> =
             self.calls.borrow().iter().filter(|call| !call.waiting.is_empty()).cloned().collect();
         for call in open {
@@ -24,7 +35,7 @@ impl Drive<'_> {
             for id in &call.waiting {
                 match invocations.iter().find(|invocation| invocation.id == *id) {
                     Some(invocation) if invocation.ended => {
-                        self.ended(&call, invocation, &mut hungry);
+                        self.ended(&call, invocation, hungry);
                     }
                     Some(invocation) => self.running(&call, invocation),
                     None if call.sent.elapsed() > CONSISTENCY => {
@@ -35,7 +46,10 @@ impl Drive<'_> {
                 }
             }
         }
-        Ok(hungry)
+        if !hungry.empty.is_empty() || !hungry.complete.is_empty() {
+            hungry.since.get_or_insert_with(Instant::now);
+        }
+        Ok(())
     }
 
     fn running(&self, call: &Call, invocation: &Invocation) {
@@ -83,7 +97,7 @@ impl Drive<'_> {
                 hungry.empty.push(id.clone());
             }
             (Kind::Run { .. } | Kind::Part, Ok(recap)) => {
-                self.end(call, id, believe(recap, invocation));
+                self.end_with(call, id, believe(recap, invocation), &invocation.output);
             }
             (Kind::Run { .. } | Kind::Part, Err(missing)) => {
                 let ending = without_recap(&missing, invocation, call.sent.elapsed(), self.plan);
@@ -101,9 +115,14 @@ impl Drive<'_> {
     }
 
     fn end(&self, call: &Call, id: &str, ending: Ending) {
+        self.end_with(call, id, ending, "");
+    }
+
+    fn end_with(&self, call: &Call, id: &str, ending: Ending, head: &str) {
         self.forget(call, id);
         self.ctx.progress().subject(self.plan.name(id), crate::report::word(&ending));
-        let end = End { ending, command: call.command.clone(), elapsed: self.start.elapsed() };
+        let (command, elapsed) = (call.command.clone(), self.start.elapsed());
+        let end = End { ending, command, head: head.to_owned(), elapsed };
         self.ends.borrow_mut().entry(id.to_owned()).or_insert(end);
     }
 

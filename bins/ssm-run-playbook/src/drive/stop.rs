@@ -1,6 +1,7 @@
 //! Ends what still runs on the hosts, within the seconds that a cancelled job has, and settles what is known.
 
 use super::ending::CANCELLED;
+use super::poll::Hungry;
 use super::{Call, Drive, End, Ending, HostEnd, Kind, Outcome};
 use crate::ssm::IDS_PER_CALL;
 use deploy_cli::Exit;
@@ -59,7 +60,7 @@ impl Drive<'_> {
             }
             loop {
                 let open = self.calls.borrow().iter().any(|call| !call.waiting.is_empty());
-                if !open || self.poll().await.is_err() {
+                if !open || self.poll(&mut Hungry::default()).await.is_err() {
                     return;
                 }
                 sleep(Duration::from_millis(250)).await;
