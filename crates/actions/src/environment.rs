@@ -42,6 +42,12 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// Whether a variable is set and empty.
+#[expect(clippy::disallowed_methods, reason = "this module is where the environment is read")]
+pub fn is_empty_variable(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|value| value.is_empty())
+}
+
 /// Reads one variable whose name the user chose by a flag such as `--password-env NAME`. Empty counts as not set.
 pub fn named_variable(name: &str) -> Option<String> {
     variable(name)

@@ -9,7 +9,7 @@ mod commands;
 mod environment;
 
 pub use commands::{Annotation, Level, StopToken};
-pub use environment::{Environment, named_variable};
+pub use environment::{Environment, is_empty_variable, named_variable};
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};

@@ -50,18 +50,28 @@ pub struct CommonArgs {
     pub environment: Option<String>,
 }
 
-/// Parses the command line. Every long flag `--some-flag` of a tool `some-tool` also reads `SOME_TOOL_SOME_FLAG`.
-/// Every tool also has `--completions` and `--man-page`, which print and end.
+/// An empty variable would widen these to everything there is, so it is handed on, to be refused.
+const NARROWS: [&str; 2] = ["limit", "types"];
+
+/// Parses the command line. Every long flag `--some-flag` of a tool `some-tool` also reads `SOME_TOOL_SOME_FLAG`, unless
+/// that is empty: so are in GitHub Actions the inputs that nobody gave. Every tool also has `--completions` and
+/// `--man-page`, which print and end.
 ///
 /// Ends the process with status 2 on bad usage, as clap does.
 pub fn parse<A: CommandFactory + FromArgMatches>() -> A {
+    parse_with(&[])
+}
+
+/// As [`parse`], with what to use instead of flags that people know from elsewhere.
+pub fn parse_with<A: CommandFactory + FromArgMatches>(foreign: &[(&str, &str)]) -> A {
     let command = manual::with_flags(with_env_mirrors(A::command()));
     manual::print_if_asked(&command);
     let typed: Vec<OsString> = std::env::args_os().collect();
     let matches = command
         .clone()
         .try_get_matches_from(&typed)
-        .unwrap_or_else(|error| naming_the_environment(error, &command, &typed).exit());
+        .map_err(|error| naming_the_environment(error, &command, &typed))
+        .unwrap_or_else(|error| knowing_foreign(error, foreign).exit());
     A::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut A::command()).exit())
 }
 
@@ -69,8 +79,14 @@ pub fn parse<A: CommandFactory + FromArgMatches>() -> A {
 fn with_env_mirrors(command: clap::Command) -> clap::Command {
     let prefix = command.get_name().to_owned();
     let variables = prefix.replace('-', "_").to_uppercase();
+    let refused: String = NARROWS
+        .iter()
+        .filter(|long| command.get_arguments().any(|arg| arg.get_long() == Some(**long)))
+        .map(|long| format!(", but an empty --{long} is refused"))
+        .collect();
     let said = format!(
-        "Every long flag is also read from the environment, e.g. --report from {variables}_REPORT."
+        "Every long flag is also read from the environment, e.g. --report from {variables}_REPORT.\n\
+         An empty variable counts as not set{refused}."
     );
     mirror(command, &prefix).after_help(said)
 }
@@ -108,10 +124,27 @@ fn naming_the_environment(
     error
 }
 
+/// Says what to use instead of a flag that people know from elsewhere, however often it was typed.
+fn knowing_foreign(mut error: clap::Error, foreign: &[(&str, &str)]) -> clap::Error {
+    let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    let flag = shown.split([' ', '=']).next().unwrap_or_default();
+    if let Some((_, tip)) = foreign.iter().find(|(known, _)| *known == flag) {
+        let tip = ContextValue::StyledStrs(vec![(*tip).to_owned().into()]);
+        error.remove(ContextKind::SuggestedArg);
+        error.insert(ContextKind::Suggested, tip);
+    }
+    error
+}
+
 fn mirror(command: clap::Command, prefix: &str) -> clap::Command {
     let command = command.mut_args(|arg| match arg.get_long() {
         Some(long) if arg.get_env().is_none() && !matches!(long, "help" | "version") => {
             let name = format!("{prefix}_{long}").replace('-', "_").to_uppercase();
+            if deploy_actions::is_empty_variable(&name) && !NARROWS.contains(&long) {
+                return arg;
+            }
             arg.env(name).hide_env(true)
         }
         _ => arg,

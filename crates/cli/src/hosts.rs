@@ -26,7 +26,12 @@ pub enum InventoryError {
     },
     /// `--limit` is malformed or names nothing.
     #[error("bad `--limit`")]
-    Limit(#[source] PatternError),
+    Limit {
+        /// Why.
+        source: PatternError,
+        /// What there is, for people.
+        known: String,
+    },
     /// `--limit` is given and empty, as by a variable that is not set: nobody means all hosts by that.
     #[error("`--limit` is empty")]
     EmptyLimit,
@@ -37,6 +42,8 @@ pub enum InventoryError {
         path: PathBuf,
         /// The pattern, or `all`.
         pattern: String,
+        /// What there is, for people.
+        known: String,
     },
 }
 
@@ -64,19 +71,57 @@ pub fn require_hosts<'a>(
     if pattern.is_some_and(|pattern| pattern.trim().is_empty()) {
         return Err(InventoryError::EmptyLimit);
     }
-    let hosts = inventory.select(pattern).map_err(InventoryError::Limit)?;
+    let known = || {
+        let hosts: Vec<&str> = inventory.hosts().iter().map(|host| host.name.as_str()).collect();
+        format!(
+            "the inventory has the groups {} and the hosts {}",
+            listed(&inventory.groups()),
+            listed(&hosts)
+        )
+    };
+    let hosts = inventory.select(pattern).map_err(|source| {
+        let close = match &source {
+            PatternError::NoMatch { part, .. } => {
+                let hosts = inventory.hosts().iter().map(|host| host.name.as_str());
+                closest(part, hosts.chain(inventory.groups()))
+            }
+            PatternError::Regex { .. } => None,
+        };
+        let meant = close.map(|name| format!("did you mean `{name}`? ")).unwrap_or_default();
+        InventoryError::Limit { source, known: format!("{meant}{}", known()) }
+    })?;
     if hosts.is_empty() {
         let pattern = pattern.unwrap_or("all").to_owned();
-        return Err(InventoryError::NoHosts { path: path.to_owned(), pattern });
+        return Err(InventoryError::NoHosts { path: path.to_owned(), pattern, known: known() });
     }
     Ok(hosts)
+}
+
+/// The name that somebody who typed `typed` may have meant, by the measure that clap takes for flags.
+pub fn closest<'a>(typed: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let near = names.into_iter().map(|name| (strsim::jaro(typed, name), name));
+    let best = near.filter(|(nearness, _)| *nearness > 0.7).max_by(|a, b| a.0.total_cmp(&b.0));
+    best.map(|(_, name)| name)
+}
+
+/// Some names for people.
+fn listed(names: &[&str]) -> String {
+    const SHOWN: usize = 8;
+    if names.is_empty() {
+        return "(none)".to_owned();
+    }
+    let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
 }
 
 impl Failure for InventoryError {
     fn exit(&self) -> Exit {
         match self {
             Self::NoHosts { .. } => Exit::Empty,
-            Self::Read { .. } | Self::Parse { .. } | Self::Limit(_) | Self::EmptyLimit => {
+            Self::Read { .. } | Self::Parse { .. } | Self::Limit { .. } | Self::EmptyLimit => {
                 Exit::Usage
             }
         }
@@ -87,33 +132,40 @@ impl Failure for InventoryError {
             Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("`tf-to-inventory outputs.json --output inventory.json` writes it".into())
             }
-            Self::Parse { path, source: ParseError::Json { .. } } if is_yaml(path) => Some(
-                "the JSON form is needed: `tf-to-inventory outputs.json --output-format json --output inventory.json`"
-                    .into(),
-            ),
+            Self::Parse { path, source } if is_of_ansible(path, source) => Some(format!(
+                "the JSON form is needed: `tf-to-inventory outputs.json --output-format json --output inventory.json`, or \
+                 `ansible-inventory -i {} --list --yaml | python3 -c \
+                 'import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)' > inventory.json`",
+                path.display()
+            )),
             Self::Parse { .. } => Some(
                 "write it again: `terraform output -json > outputs.json`, then `tf-to-inventory`"
                     .into(),
             ),
-            Self::EmptyLimit => Some("name hosts or groups, or leave `--limit` out for all hosts".into()),
-            Self::Limit(PatternError::NoMatch { .. }) => Some(
-                "the names are the groups and hosts in the inventory: \
-                 `ansible-inventory -i inventory.json --graph` lists them"
-                    .into(),
-            ),
+            Self::EmptyLimit => {
+                Some("name hosts or groups, or leave `--limit` out for all hosts".into())
+            }
+            Self::Limit { source: PatternError::NoMatch { .. }, known } => Some(known.clone()),
             Self::NoHosts { pattern, .. } if pattern == "all" => {
                 Some("the inventory has no hosts: has Terraform made any?".into())
             }
-            Self::NoHosts { .. } => {
-                Some("its parts are known, but together they leave no host: check `!` and `&`".into())
-            }
-            Self::Read { .. } | Self::Limit(_) => None,
+            Self::NoHosts { known, .. } => Some(known.clone()),
+            Self::Read { .. } | Self::Limit { .. } => None,
         }
     }
 }
 
-fn is_yaml(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "yml" || extension == "yaml")
+/// Whether this looks like an inventory in another of Ansible's forms: INI, YAML, or what `ansible-inventory --list` prints.
+fn is_of_ansible(path: &Path, error: &ParseError) -> bool {
+    let yaml = ["yml", "yaml"].iter().any(|end| path.extension().is_some_and(|is| is == *end));
+    match error {
+        // Neither `[group]` nor `name:` begins like JSON.
+        ParseError::Json { column, source, .. } => yaml || (*column <= 2 && !source.is_eof()),
+        ParseError::Shape(_) => {
+            std::fs::read_to_string(path).is_ok_and(|text| text.contains("\"_meta\""))
+        }
+        ParseError::Empty => false,
+    }
 }
 
 #[cfg(test)]
@@ -139,22 +191,36 @@ mod tests {
 
     #[test]
     fn what_to_do_about_a_pattern_without_hosts_is_said() {
-        let hint = |pattern| hosts(Some(pattern)).unwrap_err().hint().unwrap();
-        assert!(hint("nope").contains("--graph"), "{}", hint("nope"));
-        assert!(hint("all:!a:!b").contains("check `!` and `&`"), "{}", hint("all:!a:!b"));
+        let known = "the inventory has the groups `sip` and the hosts `a`, `b`, `c`, `d`, `e`, `f`, `g`, `h` and 1 more";
+        for (pattern, code, expected) in [
+            ("sipp", 2, format!("did you mean `sip`? {known}")),
+            ("nope", 2, known.to_owned()),
+            ("zz*", 3, known.to_owned()),
+            ("all:!all", 3, known.to_owned()),
+        ] {
+            let names: Vec<String> = ('a'..='i').map(|name| format!("\"{name}\": {{}}")).collect();
+            let text = format!(
+                r#"{{"all": {{"hosts": {{{}}}, "children": {{"sip": {{"hosts": {{"a": {{}}}}}}}}}}}}"#,
+                names.join(", ")
+            );
+            let inventory = Inventory::parse(&text).unwrap();
+            let error = require_hosts(&inventory, Some(pattern), Path::new("i.json")).unwrap_err();
+            assert_eq!((error.exit().code(), error.hint()), (code, Some(expected)), "{pattern}");
+        }
     }
 
     #[test]
-    fn yaml_is_told_how_it_becomes_json() {
-        let hint = |path: &str| {
-            let source = Inventory::parse("all:\n  hosts: {}\n").unwrap_err();
-            InventoryError::Parse { path: path.into(), source }.hint().unwrap()
+    fn other_forms_of_inventories_are_told_how_they_become_json() {
+        let check = |text: &str, expected: &str| {
+            let source = Inventory::parse(text).unwrap_err();
+            let hint = InventoryError::Parse { path: "hosts".into(), source }.hint().unwrap();
+            assert!(hint.starts_with(expected), "{text}: {hint}");
         };
-        assert!(
-            hint("inventory.yml").contains("--output-format json"),
-            "{}",
-            hint("inventory.yml")
-        );
-        assert!(hint("inventory.json").starts_with("write it again"), "{}", hint("inventory.json"));
+        check("all:\n  hosts: {}\n", "the JSON form is needed: ");
+        check("# Ours\n[sip]\na x=1\n", "the JSON form is needed: ");
+        check("[sip]\na\n", "the JSON form is needed: ");
+        check("{\"all\": {\"hosts\"", "write it again");
+        check("{", "write it again");
+        check("{\"all\": {}, \"x\": 1}", "write it again");
     }
 }

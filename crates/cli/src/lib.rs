@@ -11,10 +11,10 @@ mod manual;
 mod progress;
 mod signal;
 
-pub use args::{CommonArgs, Format, parse, parse_duration};
+pub use args::{CommonArgs, Format, parse, parse_duration, parse_with};
 pub use context::{Context, Done, Tool};
 pub use exit::{Exit, Failure};
-pub use hosts::{InventoryError, load_inventory, require_hosts};
+pub use hosts::{InventoryError, closest, load_inventory, require_hosts};
 pub use progress::{Group, Progress};
 
 pub use deploy_actions as actions;
