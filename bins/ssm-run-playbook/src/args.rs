@@ -5,6 +5,53 @@ use deploy_cli::CommonArgs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+const HOSTS_SELECTED: &str =
+    "`--print-bundle --format json` lists the selected hosts under `hosts`";
+const NO_LOGIN: &str = "Ansible runs as root on the host itself, without a login; leave it out";
+const BECOME: &str =
+    "Ansible runs as root on the host itself; `become_user` in a play or task names another user";
+const ONE_HOST: &str = "every host runs its own Ansible at once; `--batch` makes waves";
+const VAULT: &str =
+    "nobody is asked on the host; `--vault-password secretsmanager:NAME` or `ssm:/NAME` names it";
+const LOCALLY: &str = "that needs no host: use `ansible-playbook` itself on this machine";
+
+/// Flags of `ansible-playbook` that mean nothing here, with what to use instead.
+pub const OF_ANSIBLE: [(&str, &str); 27] = [
+    ("-f", ONE_HOST),
+    ("--forks", ONE_HOST),
+    ("-u", NO_LOGIN),
+    ("--user", NO_LOGIN),
+    ("-k", NO_LOGIN),
+    ("--ask-pass", NO_LOGIN),
+    ("--private-key", NO_LOGIN),
+    ("--key-file", NO_LOGIN),
+    ("-c", NO_LOGIN),
+    ("--connection", NO_LOGIN),
+    ("-b", BECOME),
+    ("--become", BECOME),
+    ("--become-user", BECOME),
+    ("--become-method", BECOME),
+    ("-K", BECOME),
+    ("--ask-become-pass", BECOME),
+    ("--list-hosts", HOSTS_SELECTED),
+    ("--list-tasks", LOCALLY),
+    ("--list-tags", LOCALLY),
+    ("--syntax-check", "`--print-bundle` checks all that a run checks before it sends anything"),
+    (
+        "--step",
+        "nobody is asked on the host; `--start-at-task`, `--tags` and `--check` narrow a run",
+    ),
+    (
+        "--verbose",
+        "`--verbose` is this tool's own and counts once; Ansible's `-vv` is `--ansible-verbosity 2`",
+    ),
+    ("-J", VAULT),
+    ("--ask-vault-pass", VAULT),
+    ("--ask-vault-password", VAULT),
+    ("--vault-password-file", VAULT),
+    ("--vault-pass-file", VAULT),
+];
+
 /// Run an Ansible playbook on hosts through AWS Systems Manager and show its recap per host.
 ///
 /// The playbook and what it needs travel to each host, Ansible runs there with a local connection, and a structured
@@ -17,11 +64,11 @@ pub struct Args {
     pub playbook: PathBuf,
 
     /// Inventory written by `tf-to-inventory`.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE")]
     pub inventory: PathBuf,
 
     /// Only the hosts that this Ansible pattern names, e.g. `sip:!sip-2`.
-    #[arg(long, value_name = "PATTERN")]
+    #[arg(long, short, value_name = "PATTERN")]
     pub limit: Option<String>,
 
     /// The folder that travels: playbooks, roles, group_vars, ansible.cfg.
@@ -50,11 +97,11 @@ pub struct Args {
     pub skip_tags: Vec<String>,
 
     /// Change nothing, predict what would change.
-    #[arg(long)]
+    #[arg(long, short = 'C')]
     pub check: bool,
 
     /// Show what changed in files; Ansible's log is printed.
-    #[arg(long)]
+    #[arg(long, short = 'D')]
     pub diff: bool,
 
     /// Start at the task with this name; what stands before it is left out.

@@ -182,7 +182,7 @@ pub(crate) fn collection(walk: &mut Walk<'_>, scope: &Scope, node: &Node, name: 
     if elsewhere
         || is_templated(name)
         || folder.is_folder(&format!("{COLLECTIONS}/{namespace}/{collection}"))
-        || declared(walk).contains(&wanted)
+        || declared(walk, "collections").contains(&wanted)
     {
         return;
     }
@@ -214,15 +214,22 @@ pub(crate) fn encrypted(items: &Items, reasons: &Reasons, shown: &Path) -> Vec<F
     reasons.keys().filter_map(finding).collect()
 }
 
-/// Collections that the folder's requirements name.
-fn declared(walk: &Walk<'_>) -> Vec<String> {
+/// The `collections` or `roles` that the folder's requirements name.
+pub(crate) fn declared(walk: &Walk<'_>, what: &str) -> Vec<String> {
     let mut names = Vec::new();
-    for file in ["requirements.yml", "collections/requirements.yml", "requirements.yaml"] {
+    let inside = format!("{what}/requirements.yml");
+    for file in ["requirements.yml", "requirements.yaml", &inside] {
         let text = walk.q.folder.text(file).unwrap_or_default();
         for document in crate::yaml::parse(text).unwrap_or_default() {
-            let nodes = document.get("collections").map(Node::list).unwrap_or_default();
+            let nodes = match document.get(what) {
+                Some(nodes) => nodes.list(),
+                // The form from before there were collections.
+                None if what == "roles" => document.list(),
+                None => &[],
+            };
             names.extend(nodes.iter().filter_map(|node| {
-                node.text().or_else(|| node.get("name").and_then(Node::text)).map(str::to_owned)
+                let name = node.get("name").or_else(|| node.get("src"));
+                node.text().or_else(|| name.and_then(Node::text)).map(str::to_owned)
             }));
         }
     }
@@ -351,12 +358,50 @@ mod tests {
     }
 
     #[test]
-    fn a_role_of_a_collection_that_a_play_names_is_not_missed() {
-        let files = [
-            ("playbooks/site.yml", "- hosts: sip\n  collections: [says.so]\n  roles: [there]\n"),
-            ("roles/r/tasks/main.yml", "[]\n"),
-        ];
-        assert!(reached(&files, &ALL).findings.is_empty());
+    fn a_role_that_does_not_travel_is_missed_unless_somebody_says_that_hosts_have_it() {
+        let check = |play: &str, more: &[(&str, &str)], bad: Option<&str>, warned: bool| {
+            let site = format!("- hosts: sip\n{play}");
+            let out = reached(&[&[("playbooks/site.yml", site.as_str())], more].concat(), &ALL);
+            let found: Vec<String> = out.findings.iter().map(Finding::to_string).collect();
+            let fits = match bad {
+                Some(words) => found.len() == 1 && found[0].contains(words),
+                None => found.is_empty(),
+            };
+            assert!(
+                fits && out.warnings.is_empty() != warned,
+                "{play}: {found:?} {:?}",
+                out.warnings
+            );
+        };
+        let there = "  roles: [there]\n";
+        let named = "site.yml:2: there is no role `there` in `playbooks/roles`, `roles`, `playbooks`; naming";
+        check(there, &[], Some(named), false);
+        check(
+            "  tasks:\n    - import_role: {name: there}\n",
+            &[],
+            Some("site.yml:3: there is no"),
+            false,
+        );
+        check(there, &[("requirements.yml", "roles: [{src: x, name: there}]\n")], None, false);
+        check(there, &[("roles/requirements.yml", "- src: there\n")], None, false);
+        check(
+            there,
+            &[("ansible.cfg", "[defaults]\nroles_path = roles\n")],
+            Some("where `roles_path`"),
+            false,
+        );
+        check(
+            there,
+            &[("ansible.cfg", "[defaults]\nroles_path = roles:/etc/ansible/roles\n")],
+            None,
+            true,
+        );
+        let collection = "  collections: [says.so]\n  roles: [there]\n";
+        check(collection, &[], Some("no role `there`"), false);
+        check(collection, &[("requirements.yml", "collections: [says.so]\n")], None, false);
+        let travels =
+            ("collections/ansible_collections/says/so/roles/there/tasks/main.yml", "[]\n");
+        check(collection, &[travels], None, false);
     }
 
     #[test]

@@ -86,13 +86,17 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
-    /// The playbook is not there.
-    #[error("there is no playbook `{}`", path.display())]
+    /// The playbook is not there, or is a folder.
+    #[error("{} `{}`", if *is_folder { "a playbook is a file, not the folder" } else { "there is no playbook" }, path.display())]
     NoPlaybook {
         /// The playbook as it was typed.
         path: PathBuf,
+        /// Whether a folder has this name.
+        is_folder: bool,
         /// The Ansible folder.
         folder: PathBuf,
+        /// Playbooks that are there, the one that may have been meant in front.
+        known: Vec<String>,
     },
     /// The playbook would not travel.
     #[error("the playbook `{}` is outside of `{}`", path.display(), folder.display())]
@@ -229,10 +233,14 @@ impl Failure for Error {
             Self::NoAnsibleDir { .. } => {
                 Some("run it at the top of the repository, or pass `--ansible-dir`".to_owned())
             }
-            Self::NoPlaybook { folder, .. } => Some(format!(
-                "looked for it as typed, in `{}` and in its `playbooks/`",
-                folder.display()
-            )),
+            Self::NoPlaybook { folder, known, .. } => {
+                let folder = folder.display();
+                let known = match known.as_slice() {
+                    [] => String::new(),
+                    known => format!("; there is `{}`", known.join("`, `")),
+                };
+                Some(format!("looked for it as typed, in `{folder}` and in its `playbooks/`{known}"))
+            }
             Self::VaultPassword { .. } => Some(
                 "give a reference, which is resolved on the host: `secretsmanager:NAME` or `ssm:/NAME`"
                     .to_owned(),

@@ -24,10 +24,11 @@ mod request;
 mod script;
 mod ssm;
 mod store;
+mod syntax;
 mod waves;
 mod yaml;
 
-pub use args::Args;
+pub use args::{Args, OF_ANSIBLE};
 pub use error::{Error, Finding};
 pub use waves::{Amount, Batches};
 

@@ -9,7 +9,7 @@ use crate::reach::{self, Question, Reach};
 use crate::request::{self, ExtraVars, Request, Target};
 use crate::script::Delivery;
 use crate::waves::Amount;
-use crate::{check, playbook, script};
+use crate::{check, playbook, script, syntax};
 use deploy_actions::{Annotation, Level};
 use deploy_cli::Context;
 use deploy_inventory::Inventory;
@@ -140,7 +140,8 @@ impl Plan {
         let reached = reach::reach(&question);
         let mut reasons =
             needed::needed(&items, &reached, &playbook, environment.as_deref(), &shown_folder);
-        playbook::check(&items, &reasons, &playbook, &shown_folder)
+        let variables = syntax::variables(&items, &inventory, &playbook, environment.as_deref());
+        syntax::check(&items, &reached, &variables, &shown_folder)
             .and_then(|()| judge(args, &items, &reached, &reasons, &question))
             .inspect_err(|e| annotate(ctx, e))?;
         for warning in &reached.warnings {

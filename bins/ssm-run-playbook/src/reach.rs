@@ -48,6 +48,10 @@ pub(crate) struct Reach {
     pub(crate) plays: Vec<Finding>,
     /// A play matches a selected host.
     pub(crate) matched: bool,
+    /// Playbooks that Ansible reads for sure.
+    pub(crate) playbooks: BTreeSet<String>,
+    /// Other files that Ansible reads for sure, apart from variables of hosts and groups.
+    pub(crate) read: BTreeSet<String>,
     seen: BTreeSet<(String, Vec<String>, usize)>,
 }
 
@@ -63,7 +67,7 @@ pub(crate) struct Scope {
     /// The selected hosts that the play matches.
     pub(crate) hosts: Vec<String>,
     /// Collections that short names may come from.
-    collections: bool,
+    collections: Vec<String>,
     /// Whether the task is sure to be meant for these hosts: not in a role that only travels because no one knows better.
     judged: bool,
 }
@@ -120,6 +124,7 @@ impl Walk<'_> {
             return;
         }
         self.out.files.insert(file.to_owned(), why.to_owned());
+        self.out.playbooks.insert(real.clone());
         self.out.files.insert(real, why.to_owned());
         for document in self.tree(file) {
             for play in document.list() {
@@ -157,7 +162,7 @@ impl Walk<'_> {
             roles: Vec::new(),
             base: parent(file).to_owned(),
             hosts,
-            collections: false,
+            collections: Vec::new(),
             judged: true,
         }
     }
@@ -169,7 +174,8 @@ impl Walk<'_> {
         let text = format!("hosts: {pattern}");
         let listed = self.finding(&scope, play, text);
         self.out.plays.push(listed);
-        scope.collections = play.get("collections").is_some();
+        let collections = play.get("collections").map(Node::list).unwrap_or_default();
+        scope.collections = collections.iter().filter_map(Node::text).map(str::to_owned).collect();
         self.out.matched |= !scope.hosts.is_empty();
         // Ansible reads every play before it leaves one out: the files must be there, the rest does not matter.
         check::play(self, &scope, play);
@@ -292,6 +298,9 @@ impl Walk<'_> {
             Some(path) => {
                 let why = format!("named at {}", self.place(&scope.file, node.line));
                 self.file(&path, &why);
+                if room == "vars" {
+                    self.is_read(scope, &path);
+                }
             }
             None => {
                 let whose =
@@ -328,7 +337,15 @@ impl Walk<'_> {
         self.file_of_tasks(scope, &path);
     }
 
+    /// Ansible reads this file if the task runs, so it must be one that can be read.
+    fn is_read(&mut self, scope: &Scope, path: &str) {
+        if scope.judged {
+            self.out.read.extend(self.q.folder.real(path));
+        }
+    }
+
     fn file_of_tasks(&mut self, scope: &Scope, path: &str) {
+        self.is_read(scope, path);
         let key = (path.to_owned(), scope.roles.clone(), scope.hosts.len());
         if !self.out.seen.insert(key) {
             return;

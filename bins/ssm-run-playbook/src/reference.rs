@@ -6,9 +6,10 @@ use serde_saphyr::granit_parser::{Event, ScalarStyle};
 const SECRETS: &str = "secretsmanager:";
 const PARAMETERS: &str = "ssm:";
 
-/// Whether a text means to be a reference; it may still be a bad one.
+/// Whether a text means to be a reference; it may still be a bad one: `ssm:name` without `/` is no text by intention.
 fn is_meant(text: &str) -> bool {
-    text.starts_with(SECRETS) || text.starts_with("ssm:/")
+    let parameter = text.strip_prefix(PARAMETERS);
+    text.starts_with(SECRETS) || parameter.is_some_and(|rest| !rest.starts_with(' '))
 }
 
 /// Checks `secretsmanager:NAME-OR-ARN[#json-key]` and `ssm:/NAME`. The reason does not repeat the text.
@@ -32,7 +33,9 @@ pub(crate) fn check(text: &str) -> Result<(), String> {
     match text.strip_prefix(PARAMETERS) {
         Some(name) if name.starts_with('/') && plain(name, "/_.-:") => Ok(()),
         Some(_) => {
-            Err("`ssm:` must be followed by a parameter's name that begins with `/`".to_owned())
+            Err("`ssm:` must be followed by a parameter's name that begins with `/`; what is meant as text \
+                 goes into a variables file of the Ansible folder"
+                .to_owned())
         }
         None => Err("not a reference to a secret".to_owned()),
     }
@@ -97,7 +100,7 @@ mod tests {
         );
         check(r#"{"a":"ssm:/x"}"#, r#"{"a":"@0"}"#, &["ssm:/x"]);
         check("- ssm:/x\n- ssm:/x", "- \"@0\"\n- \"@1\"", &["ssm:/x", "ssm:/x"]);
-        for other in ["a: see ssm:/x\n", "# ssm:/x\na: 1\n", "a: ssm:x\n", "a: 'xssm:/y'\n"] {
+        for other in ["a: see ssm:/x\n", "# ssm:/x\na: 1\n", "a: 'ssm: x'\n", "a: 'xssm:/y'\n"] {
             check(other, other, &[]);
         }
     }
@@ -109,6 +112,8 @@ mod tests {
             ("a: secretsmanager:x y\n", "name or ARN"),
             ("a: secretsmanager:x#\n", "key of the secret"),
             ("a: ssm:/x{{ y }}\n", "begins with `/`"),
+            ("a: ssm:x\n", "begins with `/`"),
+            ("a: ['ssm:']\n", "begins with `/`"),
             ("a: |-\n  ssm:/x\n", "plainly"),
         ] {
             let (_, reason) = mark(text, &mut Vec::new()).unwrap_err();

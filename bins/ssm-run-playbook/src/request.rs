@@ -2,8 +2,8 @@
 
 use crate::bundle::{Item, Items};
 use crate::error::Error;
-use crate::playbook;
 use crate::reference;
+use crate::syntax;
 use deploy_inventory::{Host, Inventory};
 use serde::Serialize;
 use serde_json::json;
@@ -105,7 +105,7 @@ fn one_extra_var(argument: &str) -> Result<String, Error> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| Error::Read { path: path.to_owned(), source })?;
         if !text.starts_with("$ANSIBLE_VAULT") {
-            playbook::check_text(&text, path.to_owned())?;
+            syntax::check_text(&text, path.to_owned())?;
         }
         return Ok(text);
     }

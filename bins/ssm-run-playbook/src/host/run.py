@@ -202,7 +202,9 @@ class Supervisor:
             path = os.path.join(self.work, room)
             known = any(self.config.has_option("defaults", option) for option in options)
             if os.path.isdir(path) and not known:
-                env[variable] = path
+                # In front of Ansible's own places: requirements.yml may say that hosts have something.
+                own = ["~/.ansible/", "/usr/share/ansible/", "/etc/ansible/"]
+                env[variable] = ":".join([path] + [folder + room for folder in own])
         return env
 
     def secrets(self):

@@ -6,6 +6,9 @@ use crate::folder::{join, parent};
 use crate::playbook::is_yaml;
 use crate::yaml::{Node, Value};
 
+/// Folders of a role that Ansible reads as YAML.
+const ROOMS: [&str; 5] = ["tasks", "handlers", "vars", "defaults", "meta"];
+
 impl Walk<'_> {
     /// Follows a role, its dependencies and its tasks.
     pub(super) fn role(
@@ -20,13 +23,7 @@ impl Walk<'_> {
             return self.all_roles(scope, &why);
         }
         let Some(path) = self.find_role(scope, name) else {
-            if name.matches('.').count() >= 2 {
-                check::collection(self, scope, node, name);
-            } else if self.knows_role_paths() && !scope.collections {
-                let paths = self.role_paths(scope).join("`, `");
-                self.bad(scope, node, format!("there is no role `{name}` in `{paths}`"));
-            }
-            return;
+            return self.no_role(scope, node, name);
         };
         if scope.roles.contains(&path) || scope.roles.len() > DEPTH {
             return;
@@ -49,6 +46,13 @@ impl Walk<'_> {
     ) {
         let folder = self.q.folder;
         scope.roles.push(path.clone());
+        for room in ROOMS {
+            for file in folder.files_below(&format!("{path}/{room}")) {
+                if is_yaml(&file) {
+                    self.is_read(scope, &file);
+                }
+            }
+        }
         if let Some(meta) = folder.main(&format!("{path}/meta")) {
             let inside = Scope { file: meta.clone(), ..scope.clone() };
             for document in self.tree(&meta) {
@@ -122,8 +126,42 @@ impl Walk<'_> {
             let path = format!("{}/{namespace}/{collection}/roles/{role}", check::COLLECTIONS);
             return folder.is_folder(&path).then_some(path);
         }
+        let of_collection = |collection: &String| {
+            format!("{}/{}/roles/{name}", check::COLLECTIONS, collection.replace('.', "/"))
+        };
         let paths = self.role_paths(scope).into_iter().filter_map(|path| join(&path, name));
-        paths.into_iter().find(|path| folder.is_folder(path))
+        let mut paths = scope.collections.iter().map(of_collection).chain(paths);
+        paths.find(|path| folder.is_folder(path))
+    }
+
+    /// A role that does not travel can only be on the hosts, and somebody must have said so.
+    fn no_role(&mut self, scope: &Scope, node: &Node, name: &str) {
+        if name.matches('.').count() >= 2 {
+            return check::collection(self, scope, node, name);
+        }
+        let declared = check::declared(self, "roles");
+        let collections = check::declared(self, "collections");
+        if scope.collections.iter().any(|name| collections.contains(name)) {
+            return;
+        }
+        let paths = self.role_paths(scope).join("`, `");
+        let missing = format!("there is no role `{name}` in `{paths}`");
+        let Some(setting) = self.q.folder.setting(&["roles_path"]) else {
+            if !declared.iter().any(|known| known == name) {
+                let text =
+                    "naming it under `roles` in `requirements.yml` says that the hosts have it";
+                self.bad(scope, node, format!("{missing}; {text}"));
+            }
+            return;
+        };
+        let outside: Vec<&str> =
+            setting.split(':').filter(|path| join("", path).is_none()).collect();
+        if outside.is_empty() {
+            return self.bad(scope, node, format!("{missing}, where `roles_path` says"));
+        }
+        let text = format!("{missing}; the hosts must have it in `{}`", outside.join("` or `"));
+        let warning = self.finding(scope, node, text);
+        self.out.warnings.insert(warning);
     }
 
     pub(crate) fn role_paths(&self, scope: &Scope) -> Vec<String> {
@@ -142,14 +180,6 @@ impl Walk<'_> {
         }
         unique.retain(|path| !path.is_empty());
         unique
-    }
-
-    /// Whether no role can come from a folder of the host.
-    pub(super) fn knows_role_paths(&self) -> bool {
-        match self.q.folder.setting(&["roles_path"]) {
-            Some(value) => value.split(':').all(|path| join("", path).is_some()),
-            None => self.q.folder.is_folder("roles"),
-        }
     }
 }
 

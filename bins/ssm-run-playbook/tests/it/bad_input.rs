@@ -40,6 +40,51 @@ fn a_playbook_without_plays_is_refused() {
     let repository = Repository::new(FINE);
     repository.write("ansible/playbooks/site.yml", "- name: x\n  tasks: []\n");
     refused(&repository, &[], 2, &["site.yml:1:3: a play needs `hosts`"]);
+    repository.write("ansible/playbooks/site.yml", FINE);
+    refused(&repository, &[], 2, &["site.yml:1:3: a play needs `hosts`", "a file of tasks?"]);
+    repository.write("ansible/playbooks/site.yml", "a: 1\n");
+    refused(&repository, &[], 2, &["site.yml:1:1: a playbook is a list", "a file of variables?"]);
+    std::fs::remove_file(repository.path().join("ansible/playbooks/site.yml")).unwrap();
+    repository.write("ansible/playbooks/site.yml/x", "");
+    refused(&repository, &[], 2, &["a playbook is a file, not the folder `playbooks/site.yml`"]);
+}
+
+#[test]
+fn flags_of_ansible_work_or_are_answered_with_what_to_use() {
+    let repository = Repository::new(FINE);
+    let double = Double::start(&[]);
+    let tool = || {
+        deploy_testkit::Tool::new(env!("CARGO_BIN_EXE_ssm-run-playbook"))
+            .aws(&double.url())
+            .cwd(repository.path())
+            .args(["-i", "inventory.json", "-l", "sip-1", "site.yml"])
+    };
+    ended(&tool().args(["-C", "-D", "--print-bundle"]).run(), 0, &[]);
+    for (flags, said) in [
+        (&["-u", "root"][..], "tip: Ansible runs as root on the host itself"),
+        (&["--forks=5"], "`--batch` makes waves"),
+        (&["-vvv"], "Ansible's `-vv` is `--ansible-verbosity 2`"),
+        (&["--ask-vault-pass"], "`--vault-password secretsmanager:NAME`"),
+        (&["--chek"], "tip: a similar argument exists: '--check'"),
+    ] {
+        ended(&tool().args(flags).run(), 2, &[said]);
+    }
+    assert!(double.operations().is_empty(), "{:?}", double.operations());
+}
+
+/// GitHub Actions gives an empty text for an input that nobody gave.
+#[test]
+fn an_empty_variable_is_not_set_but_for_the_limit() {
+    let repository = Repository::new(FINE);
+    let double = Double::start(&[]);
+    let mut tool = repository.tool(&double, &["--print-bundle"]);
+    for flag in ["BATCH", "TIMEOUT", "ENVIRONMENT", "TAGS", "CHECK", "REGION", "BETWEEN_BATCHES"] {
+        tool = tool.env(format!("SSM_RUN_PLAYBOOK_{flag}"), "");
+    }
+    ended(&tool.run(), 0, &[]);
+    let tool = deploy_testkit::Tool::new(env!("CARGO_BIN_EXE_ssm-run-playbook"));
+    let tool = tool.cwd(repository.path()).args(["-i", "inventory.json", "site.yml"]);
+    ended(&tool.env("SSM_RUN_PLAYBOOK_LIMIT", "").run(), 2, &["`--limit` is empty"]);
 }
 
 #[test]
@@ -83,7 +128,11 @@ fn files_that_are_not_there_are_named() {
     refused(&repository, &["--ansible-dir", "nowhere"], 2, &["no Ansible folder `nowhere`"]);
     refused(&repository, &["-e", "@nowhere.yml"], 2, &["cannot read `nowhere.yml`"]);
     std::fs::remove_file(repository.path().join("ansible/playbooks/site.yml")).unwrap();
-    refused(&repository, &[], 2, &["no playbook `playbooks/site.yml`", "looked for it"]);
+    repository.write("ansible/playbooks/sites.yaml", "- hosts: sip\n");
+    repository.write("ansible/playbooks/a-notes.yml", "a: 1\n");
+    repository.write("ansible/all.yml", "- hosts: sip\n");
+    let known = "its `playbooks/`; there is `playbooks/sites.yaml`, `all.yml`\n";
+    refused(&repository, &[], 2, &["no playbook `playbooks/site.yml`", "looked for it", known]);
     std::fs::remove_file(repository.path().join("inventory.json")).unwrap();
     refused(&repository, &[], 2, &["cannot read the inventory `inventory.json`"]);
 }
