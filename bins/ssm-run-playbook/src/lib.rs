@@ -4,6 +4,7 @@
 //! turns the hosts' recaps into one report. What runs on a host is `src/host/`.
 
 mod args;
+mod broken;
 mod bundle;
 mod call;
 mod check;

@@ -141,10 +141,12 @@ impl Plan {
         let mut reasons =
             needed::needed(&items, &reached, &playbook, environment.as_deref(), &shown_folder);
         let variables = syntax::variables(&items, &inventory, &playbook, environment.as_deref());
-        syntax::check(&items, &reached, &variables, &shown_folder)
-            .and_then(|()| judge(args, &items, &reached, &reasons, &question))
+        let repeated = syntax::check(&items, &reached, &variables, &shown_folder)
+            .and_then(|repeated| {
+                judge(args, &items, &reached, &reasons, &question).map(|()| repeated)
+            })
             .inspect_err(|e| annotate(ctx, e))?;
-        for warning in &reached.warnings {
+        for warning in reached.warnings.union(&repeated) {
             ctx.progress().warn(&warning.to_string());
         }
         items.retain(|name, _| reasons.contains_key(name));

@@ -1,7 +1,7 @@
 //! The playbook: where it is, and how Ansible's names of files and modules read.
 
 use crate::error::Error;
-use crate::syntax;
+use crate::{syntax, yaml};
 use std::fs;
 use std::path::Path;
 
@@ -34,7 +34,7 @@ fn known(typed: &Path, folder: &Path) -> Vec<String> {
             let name = Path::new(room).join(entry.file_name());
             let text = fs::read_to_string(entry.path()).unwrap_or_default();
             if name.extension().is_some_and(|end| end == "yml" || end == "yaml")
-                && syntax::check_plays(&text).is_none()
+                && yaml::parse(&text).is_ok_and(|documents| syntax::are_plays(&documents).is_none())
             {
                 names.push(name.display().to_string());
             }

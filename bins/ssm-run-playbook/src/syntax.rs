@@ -1,5 +1,6 @@
 //! Whether what Ansible reads for sure is YAML, known before anything is sent. What only travels may be as it likes.
 
+use crate::broken::explained;
 use crate::bundle::{Item, Items};
 use crate::error::{Error, Finding};
 use crate::folder::{join, parent};
@@ -36,15 +37,15 @@ pub(crate) fn variables(
     items.keys().filter(is_read).cloned().collect()
 }
 
-/// Checks that what Ansible reads is YAML, and that playbooks are lists of plays: all that is wrong. `shown` is the Ansible
-/// folder as a person finds it.
+/// Checks that what Ansible reads is YAML, and that playbooks are lists of plays: all that is wrong. Gives keys that stand
+/// twice. `shown` is the Ansible folder as a person finds it.
 pub(crate) fn check(
     items: &Items,
     reached: &Reach,
     variables: &BTreeSet<String>,
     shown: &Path,
-) -> Result<(), Error> {
-    let mut errors = Vec::new();
+) -> Result<BTreeSet<Finding>, Error> {
+    let (mut errors, mut repeated) = (Vec::new(), BTreeSet::new());
     for (name, item) in items {
         let Item::File { bytes, .. } = item else { continue };
         let is_playbook = reached.playbooks.contains(name);
@@ -52,15 +53,28 @@ pub(crate) fn check(
         if !is_read || bytes.starts_with(VAULT) {
             continue;
         }
-        let broken = match std::str::from_utf8(bytes) {
-            Err(_) => Some(Broken::new(1, 1, "not UTF-8")),
-            Ok(text) if is_playbook => check_plays(text),
-            Ok(text) => yaml::parse(text).err(),
-        };
-        errors.extend(broken.map(|broken| syntax(broken, shown.join(name), bytes)));
+        let parsed = std::str::from_utf8(bytes)
+            .map_err(|_| Broken::new(1, 1, "not UTF-8"))
+            .and_then(yaml::parse)
+            .and_then(|documents| match are_plays(&documents) {
+                Some(broken) if is_playbook => Err(broken),
+                _ => Ok(documents),
+            });
+        let file = shown.join(name);
+        match parsed {
+            Err(broken) => errors.push(syntax(broken, file, bytes)),
+            Ok(documents) => {
+                repeated.extend(documents.iter().flat_map(Node::repeated).map(|key| {
+                    let name = key.text().unwrap_or_default();
+                    let message =
+                        format!("`{name}` stands here a second time; only the last one counts");
+                    Finding { file: file.display().to_string(), line: key.line, message }
+                }))
+            }
+        }
     }
     match errors.len() {
-        0 => Ok(()),
+        0 => Ok(repeated),
         1 => Err(errors.remove(0)),
         _ => {
             let place = |error: &Error| match error {
@@ -82,6 +96,7 @@ pub(crate) fn check_text(text: &str, shown: PathBuf) -> Result<(), Error> {
 
 fn syntax(broken: Broken, file: PathBuf, bytes: &[u8]) -> Error {
     let text = String::from_utf8_lossy(bytes);
+    let broken = explained(broken, &text);
     let index = usize::try_from(broken.line).unwrap_or(1).saturating_sub(1);
     Error::Syntax {
         file: file.display().to_string(),
@@ -93,11 +108,7 @@ fn syntax(broken: Broken, file: PathBuf, bytes: &[u8]) -> Error {
 }
 
 /// A playbook is one list of plays; a play is a mapping with `hosts` or an import of another playbook.
-pub(crate) fn check_plays(text: &str) -> Option<Broken> {
-    let documents = match yaml::parse(text) {
-        Ok(documents) => documents,
-        Err(broken) => return Some(broken),
-    };
+pub(crate) fn are_plays(documents: &[Node]) -> Option<Broken> {
     let at = |node: &Node, message: &str| Some(Broken::new(node.line, node.column, message));
     let Some(root) = documents.first() else {
         return Some(Broken::new(1, 1, "the playbook is empty"));
@@ -129,7 +140,9 @@ mod tests {
     use super::*;
 
     fn check_text(text: &str, expected: Option<(u32, &str)>) {
-        let finding = check_plays(text).map(|finding| (finding.line, finding.message));
+        let finding = yaml::parse(text)
+            .map_or_else(Some, |documents| are_plays(&documents))
+            .map(|finding| (finding.line, finding.message));
         match expected {
             None => assert_eq!(finding, None, "{text}"),
             Some((line, message)) => {

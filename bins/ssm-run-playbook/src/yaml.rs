@@ -1,6 +1,7 @@
 //! YAML as a small tree in which every node knows its line, so that a finding can point at its place.
 
 use serde_saphyr::granit_parser::{Event, Parser, Span};
+use std::collections::HashSet;
 
 /// More nodes than this come from aliases of aliases, not from a person.
 const NODES: usize = 1_000_000;
@@ -52,23 +53,41 @@ impl Node {
         }
     }
 
-    /// Key, its node and the value, also of merged mappings (`<<`).
+    /// Key, its node and the value, those of merged mappings (`<<`) in front.
     pub(crate) fn pairs(&self) -> Vec<(&str, &Node, &Node)> {
         let Value::Map(pairs) = &self.value else { return Vec::new() };
-        let mut out = Vec::new();
+        let (mut merged, mut own) = (Vec::new(), Vec::new());
         for (key, value) in pairs {
             match key.text() {
-                Some("<<") if value.list().is_empty() => out.extend(value.pairs()),
-                Some("<<") => out.extend(value.list().iter().flat_map(Node::pairs)),
-                Some(text) => out.push((text, key, value)),
+                Some("<<") if value.list().is_empty() => merged.extend(value.pairs()),
+                Some("<<") => merged.extend(value.list().iter().flat_map(Node::pairs)),
+                Some(text) => own.push((text, key, value)),
                 None => {}
             }
         }
-        out
+        merged.extend(own);
+        merged
     }
 
+    /// A value by its key; of several the last, as Ansible takes it.
     pub(crate) fn get(&self, name: &str) -> Option<&Node> {
-        self.pairs().into_iter().find(|(key, ..)| *key == name).map(|(.., value)| value)
+        self.pairs().into_iter().rfind(|(key, ..)| *key == name).map(|(.., value)| value)
+    }
+
+    /// Keys that stand twice in one mapping, each where it stands again.
+    pub(crate) fn repeated(&self) -> Vec<&Node> {
+        match &self.value {
+            Value::Scalar(_) => Vec::new(),
+            Value::List(items) => items.iter().flat_map(Self::repeated).collect(),
+            Value::Map(pairs) => {
+                let mut seen = HashSet::new();
+                let keys = pairs.iter().map(|(key, _)| key);
+                let mut found: Vec<&Node> =
+                    keys.filter(|key| key.text().is_some_and(|text| !seen.insert(text))).collect();
+                found.extend(pairs.iter().flat_map(|(_, value)| value.repeated()));
+                found
+            }
+        }
     }
 
     fn size(&self) -> usize {
@@ -135,6 +154,11 @@ impl<'t, I: Iterator<Item = (Event<'t>, Span)>> Tree<'t, I> {
                     let mut pairs = Vec::new();
                     while let Some(key) = self.node()? {
                         let Some(value) = self.node()? else { break };
+                        if key.text().is_none() {
+                            // Ansible's YAML reader is Python's, where only what can be hashed is a key.
+                            let text = "a list or mapping is no key";
+                            return Err(Broken::new(key.line, key.column, text));
+                        }
                         pairs.push((key, value));
                     }
                     (Value::Map(pairs), anchor)
@@ -176,6 +200,11 @@ mod tests {
         assert_eq!(task.get("name").map(|node| (node.line, node.column)), Some((6, 9)));
         assert_eq!(task.get("list").unwrap().list()[1].get("a").and_then(Node::text), Some("2"));
         assert_eq!(parse("").unwrap(), []);
+        let twice = &parse("- a: 1\n  b: {c: 1, c: 2}\n  a: 2\n").unwrap()[0];
+        let lines: Vec<(u32, u32)> =
+            twice.repeated().iter().map(|node| (node.line, node.column)).collect();
+        assert_eq!(lines, [(3, 3), (2, 13)]);
+        assert_eq!(twice.list()[0].get("a").and_then(Node::text), Some("2"));
         assert_eq!(parse("a: [\n").unwrap_err().line, 1);
     }
 
