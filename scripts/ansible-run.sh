@@ -38,6 +38,7 @@ if [ -n "$command" ]; then
   module=ansible.builtin.shell arguments="{% raw %}$command{% endraw %}"
 fi
 [ -n "$module" ] || fail "$usage" "nothing to run on \`$pattern\`" "name it: $0 $pattern -- COMMAND, or -m MODULE; see $0 --help"
+find_inventory
 
 tasks=$(jq -n --arg action "$module" --arg arguments "$arguments" '[
   {name: $action, ($action): (if $arguments == "" then null else $arguments end), register: "said"},

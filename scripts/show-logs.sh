@@ -25,13 +25,20 @@ while [ $# -gt 0 ]; do
 done
 [[ $lines =~ ^[1-9][0-9]*$ ]] || fail "$usage" "--lines is a number, not \`$lines\`" "see $0 --help"
 [ -n "$unit" ] || fail "$usage" "UNIT is missing" "for example: $0 asterisk; \`scripts/ansible-run.sh all -- systemctl list-units\` shows what there is"
+find_inventory
 
-# Where each host was read up to is remembered here; a host that is new to it begins with its last lines.
+# Where each host was read up to is remembered here; a host that is new to it begins with its last lines. A journal
+# without entries may be that of a unit that is quiet, or of none.
 # shellcheck disable=SC2016
 tasks='[
   {"name": "Read the journal", "changed_when": false, "register": "said", "failed_when": "said.rc != 0 and said.stderr", "ansible.builtin.command": {"argv": ["journalctl",
     "--no-pager", "--output=short-iso", "--show-cursor", "--unit={{ unit }}",
     "{{ \"--after-cursor=\" ~ cursors[inventory_hostname] if inventory_hostname in cursors else \"--lines=\" ~ lines }}"]}},
+  {"name": "Look for the unit", "changed_when": false, "register": "unit_is",
+    "when": "said.stdout_lines[:1] == [\"-- No entries --\"] and inventory_hostname not in cursors",
+    "ansible.builtin.command": {"argv": ["systemctl", "show", "--property=LoadState", "--value", "--", "{{ unit }}"]}},
+  {"name": "Name a unit that is not there", "ansible.builtin.fail": {"msg": "there is no unit {{ unit }}, and the journal has no entries of it"},
+    "when": "unit_is is not skipped and unit_is.stdout_lines | reject(\"in\", [\"\", \"not-found\"]) | list == []"},
   {"name": "Say it", "ansible.builtin.set_stats": {"per_host": true, "data": {"said": "{{ said.stdout }}"}}}]'
 cursors='{}'
 while :; do

@@ -12,6 +12,7 @@ set -euo pipefail
 shared_arguments "$@"
 host=${rest[0]:-}
 [ "${#rest[@]}" = 1 ] && [ "${host#-}" = "$host" ] || fail "$usage" "one HOST, please" "see $0 --help"
+find_inventory
 hosts=$(jq '[.. | objects | .hosts? // empty | objects | to_entries[]]' "$inventory")
 id=$(jq -r --arg host "$host" '[.[] | select(.key == $host).value.instance_id? // empty] | first // ""' <<<"$hosts")
 [ -n "$id" ] || fail "$usage" "no host \`$host\` with an instance ID in $inventory" \

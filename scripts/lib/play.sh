@@ -1,16 +1,15 @@
 # shellcheck shell=bash
 # Sourced by scripts that ask hosts something: the arguments they share, and a small play run by ssm-run-playbook.
-# Sets: inventory (absolute), rest (the arguments that are not shared), work (a folder that goes at the end).
+# Sets: rest (the arguments that are not shared); then inventory (absolute), work (a folder that goes at the end).
 
 # shellcheck source=common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 help() { sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; }
 
-# shared_arguments ARGUMENT…
+# shared_arguments ARGUMENT…: a script looks at its own ones in rest before it calls find_inventory.
 shared_arguments() {
-  local environment=dev
-  inventory='' rest=()
+  environment=dev inventory='' rest=()
   while [ $# -gt 0 ]; do
     case $1 in
       --env | --inventory)
@@ -25,6 +24,9 @@ shared_arguments() {
     shift
   done
   environment=$(environment_name "$environment") || exit
+}
+
+find_inventory() {
   inventory=${inventory:-$repository/.deploy/$environment/latest/inventory.json}
   [ -s "$inventory" ] || fail "$usage" "there is no inventory \`$inventory\`" \
     "deploy first (scripts/deploy-environment.sh $environment), or name one with --inventory"

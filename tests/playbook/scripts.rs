@@ -43,6 +43,15 @@ pub(crate) fn people_ask_hosts(cloud: &Cloud, host: &str) {
     let seen = ran(cloud, "show-logs.sh", &["greeting", host], "");
     assert!(seen.0 == 0 && seen.1.contains("hello from the journal"), "{seen:?}");
 
+    let seen = ran(cloud, "show-logs.sh", &["greetings", host], "");
+    assert!(seen.0 == 1 && seen.1.contains("there is no unit greetings"), "{seen:?}");
+    // A unit that is there and has not said anything.
+    let seen = ran(cloud, "show-logs.sh", &["rescue.service", host], "");
+    assert!(seen.0 == 0 && seen.1.contains("No entries"), "{seen:?}");
+    // What was typed wrongly is said before an inventory is looked for.
+    let seen = ran(cloud, "show-logs.sh", &["--inventory", "gone.json"], "");
+    assert!(seen.0 == 2 && seen.2.contains("UNIT is missing"), "{seen:?}");
+
     let seen = ran(cloud, "ssh-to-host.sh", &[host], "cat /etc/demo/lines; exit 7\n");
     assert_eq!((seen.0, seen.1.as_str()), (7, "one\n"), "{seen:?}");
     assert!(seen.2.contains("local-cloud exec"), "{seen:?}");
