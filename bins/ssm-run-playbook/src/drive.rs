@@ -13,15 +13,16 @@ pub(crate) use waves::Halt;
 use crate::error::Error;
 use crate::live::Live;
 use crate::plan::Plan;
+use crate::recap::Stats;
 use crate::script::{self, Delivery};
-use crate::ssm::{IDS_PER_CALL, Order, Ssm};
+use crate::ssm::{IDS_PER_CALL, Order, Ssm, UNKNOWN_ID};
 use crate::store::Store;
 use deploy_cli::{Context, Exit, human};
 use poll::Hungry;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// After the deadline a host has this long to end Ansible and to answer.
 const DEADLINE_GRACE: Duration = Duration::from_secs(20);
@@ -32,6 +33,9 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 /// Small side commands: parts of a bundle, progress, slices of a log.
 const SIDE_EXECUTION: Duration = Duration::from_secs(60);
 const SIDE_DELIVERY: Duration = Duration::from_secs(60);
+const HURRY: Duration = Duration::from_secs(3);
+/// When the time is over and AWS does not answer, commands are cancelled for this long; hosts end by themselves.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Polling goes on through an outage of this length; hosts do not notice it.
 const OUTAGE: Duration = Duration::from_secs(120);
 
@@ -86,6 +90,8 @@ pub(crate) struct Drive<'a> {
     ends: RefCell<BTreeMap<String, End>>,
     /// The last that is known of a running host.
     seen: RefCell<BTreeMap<String, String>>,
+    /// The last figures that are known of a running host.
+    figures: RefCell<BTreeMap<String, Stats>>,
     /// Hosts whose agent took the command.
     started: RefCell<BTreeSet<String>>,
     /// Hosts that a command was sent to.
@@ -96,6 +102,8 @@ pub(crate) struct Drive<'a> {
     halted: RefCell<Option<Halt>>,
     /// What hosts write while they run, with `--log-group`.
     live: Option<Live>,
+    /// All hosts have ended; what they wrote is brought home.
+    collecting: Cell<bool>,
     /// Whether they cannot be read.
     deaf: Cell<bool>,
 }
@@ -107,6 +115,7 @@ impl<'a> Drive<'a> {
         ssm: Ssm,
         store: Option<&'a Store>,
         live: Option<Live>,
+        start: Instant,
     ) -> Self {
         Self {
             live,
@@ -115,12 +124,14 @@ impl<'a> Drive<'a> {
             plan,
             ssm,
             store,
-            start: Instant::now(),
+            start,
+            collecting: Cell::default(),
             numbers: Cell::default(),
             sending: RefCell::default(),
             calls: RefCell::default(),
             ends: RefCell::default(),
             seen: RefCell::default(),
+            figures: RefCell::default(),
             started: RefCell::default(),
             sent: RefCell::default(),
             asked_again: RefCell::default(),
@@ -129,29 +140,50 @@ impl<'a> Drive<'a> {
     }
 
     pub(crate) async fn run(self) -> Result<Outcome, Error> {
-        let until = self.start + self.plan.timeout + DEADLINE_GRACE;
         let result = tokio::select! {
             exit = self.ctx.stopped() => return Ok(self.stop(exit).await),
-            result = timeout_at(until, self.all()) => result,
+            result = self.all() => result,
+            () = self.over() => Ok(None),
         };
         match result {
-            Ok(Ok(Some(hosts))) => Ok(Outcome { hosts, stopped: None, halted: self.halted.take() }),
-            Ok(Err(error)) => {
+            Ok(Some(hosts)) => Ok(Outcome { hosts, stopped: None, halted: self.halted.take() }),
+            Err(error) => {
                 self.cancel_all().await;
                 Err(error)
             }
-            Ok(Ok(None)) | Err(_) => {
-                self.cancel_all().await;
-                self.note_agents().await;
-                let waited = human(self.plan.timeout);
-                let ending =
-                    |seen: &str| Ending::TimedOut(format!("no answer after {waited}{seen}"));
-                let reason = format!("the time was over after {waited}");
-                let halted = Some(Halt { exit: Exit::Timeout, reason });
-                let hosts = self.settle(ending, "the time was over");
-                Ok(Outcome { hosts, stopped: None, halted })
-            }
+            Ok(None) => Ok(self.give_up().await),
         }
+    }
+
+    /// Resolves when the time is over and nothing is to be hoped for: hosts that run get a while to end Ansible and to
+    /// answer, as long as AWS answers.
+    async fn over(&self) {
+        let deadline = self.start + self.plan.timeout;
+        sleep_until(deadline).await;
+        while (self.any_running() || self.collecting.get())
+            && !self.ssm.is_silent()
+            && deadline.elapsed() < DEADLINE_GRACE
+        {
+            sleep(Duration::from_millis(250)).await;
+        }
+    }
+
+    /// The time is over: cancel, and say what is known.
+    async fn give_up(&self) -> Outcome {
+        let waited = human(self.plan.timeout);
+        let mut reason = format!("the time was over after {waited}");
+        if self.ssm.is_silent() {
+            reason.push_str(" and AWS did not answer");
+            // The supervisor on the host knows the deadline as well.
+            let _ = timeout(LAST_WORDS, self.cancel_open()).await;
+        } else {
+            self.cancel_all().await;
+            self.note_agents().await;
+        }
+        let ending = |seen: &str| Ending::TimedOut(format!("no answer after {waited}{seen}"));
+        let hosts = self.settle(ending, &reason);
+        let halted = self.halted.take().or(Some(Halt { exit: Exit::Timeout, reason }));
+        Outcome { hosts, stopped: None, halted }
     }
 
     /// `None` when the time is over and no host had started.
@@ -168,11 +200,20 @@ impl<'a> Drive<'a> {
                 .collect();
             return Err(Error::Offline { hosts });
         }
-        if self.waves().await? { self.collect().await.map(Some) } else { Ok(None) }
+        if !self.waves().await? {
+            return Ok(None);
+        }
+        self.collecting.set(true);
+        self.collect().await.map(Some)
     }
 
     fn left(&self) -> Duration {
         self.plan.timeout.saturating_sub(self.start.elapsed())
+    }
+
+    /// Close to the deadline, and after it, a call that takes seconds is as good as one without an answer.
+    fn hurries(&self) -> bool {
+        self.left() < HURRY
     }
 
     /// Sends one script to at most 50 hosts at a time and keeps the calls.
@@ -226,13 +267,40 @@ impl<'a> Drive<'a> {
         for some in ids.chunks(IDS_PER_CALL) {
             self.sent.borrow_mut().extend(some.iter().cloned());
             let script = self.plan.run_script(some, self.left(), delivery)?;
-            self.send(some, Kind::Run { with_bundle }, "run", &script, limits).await?;
+            let kind = Kind::Run { with_bundle };
+            let refused = match self.send(some, kind, "run", &script, limits).await {
+                Ok(_) => continue,
+                Err(Error::Aws(error)) if error.code() == Some(UNKNOWN_ID) => error,
+                Err(error) => return Err(error),
+            };
+            // One that is gone since it was asked for lets the command to all others fail as well.
+            let rest = self.without_unreachable(some).await?;
+            if rest.len() == some.len() {
+                return Err(refused.into());
+            }
+            if !rest.is_empty() {
+                let script = self.plan.run_script(&rest, self.left(), delivery)?;
+                self.send(&rest, kind, "run", &script, limits).await?;
+            }
         }
         for id in ids {
             let text = if with_bundle { "bundle sent, running" } else { "command sent" };
             self.ctx.progress().subject(self.plan.name(id), text);
         }
         Ok(())
+    }
+
+    /// The hosts that can take a command; the others have their end.
+    async fn without_unreachable(&self, ids: &[String]) -> Result<Vec<String>, Error> {
+        let gone = self.ssm.unreachable(ids).await?;
+        for (id, reason) in &gone {
+            let ending = Ending::NotDelivered(format!("it cannot take the command: {reason}"));
+            let (elapsed, text) = (self.start.elapsed(), String::new());
+            self.ctx.progress().subject(self.plan.name(id), crate::report::word(&ending));
+            let end = End { ending, command: text.clone(), head: text, elapsed };
+            self.ends.borrow_mut().entry(id.clone()).or_insert(end);
+        }
+        Ok(ids.iter().filter(|id| !gone.contains_key(*id)).cloned().collect())
     }
 
     async fn send_parts(&self, ids: &[String]) -> Result<(), Error> {
@@ -262,6 +330,7 @@ impl<'a> Drive<'a> {
         let mut outage: Option<Instant> = None;
         while self.ends.borrow().len() < hosts {
             let most = if self.live.is_some() { LIVE_EVERY } else { POLL_EVERY };
+            let most = if self.hurries() { POLL_EVERY / 4 } else { most };
             let pause = (self.start.elapsed() / 20).clamp(Duration::from_millis(250), most);
             sleep(pause).await;
             match self.poll(&mut hungry).await {
@@ -272,7 +341,9 @@ impl<'a> Drive<'a> {
                     if since.elapsed() > OUTAGE {
                         return Err(error.into());
                     }
-                    self.ctx.progress().warn(&format!("{error}; asking again"));
+                    if !self.hurries() {
+                        self.ctx.progress().warn(&format!("{error}; asking again"));
+                    }
                     continue;
                 }
                 Err(error) => return Err(error.into()),

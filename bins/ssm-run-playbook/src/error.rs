@@ -1,9 +1,10 @@
 //! Why a run ended before any host could be judged.
 
-use deploy_cli::{Exit, Failure};
+use deploy_cli::{Exit, Failure, Place, human};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Something in the Ansible folder that cannot work, and where.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -206,6 +207,12 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// Not even AWS's settings were found in time, e.g. because the instance metadata does not answer.
+    #[error("the time was over after {} before region and credentials were found", human(*timeout))]
+    Late {
+        /// `--timeout`.
+        timeout: Duration,
+    },
     /// AWS gave no usable answer.
     #[error(transparent)]
     Aws(#[from] deploy_aws::Error),
@@ -217,8 +224,25 @@ impl Failure for Error {
             Self::Inventory(error) => error.exit(),
             Self::Offline { .. } => Exit::Unavailable,
             Self::NoPlay { .. } => Exit::Empty,
+            Self::Late { .. } => Exit::Timeout,
             Self::Aws(error) => error.exit(),
             _ => Exit::Usage,
+        }
+    }
+
+    fn places(&self) -> Vec<Place> {
+        let place = |finding: &Finding| {
+            let Finding { file, line, message } = finding.clone();
+            Place { file, line, message }
+        };
+        match self {
+            Self::Syntax { file, line, message, .. } => {
+                vec![Place { file: file.clone(), line: *line, message: message.clone() }]
+            }
+            Self::Findings { findings, .. } | Self::NoPlay { plays: findings, .. } => {
+                findings.iter().map(place).collect()
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -267,7 +291,7 @@ impl Failure for Error {
                 Some("put large data into a file of the Ansible folder".to_owned())
             }
             Self::Offline { .. } => Some(
-                "is the instance running, and does its role allow AmazonSSMManagedInstanceCore? `wait-for-cloud-init` waits for the agent"
+                "nothing was sent. Is the instance running, and does its role allow AmazonSSMManagedInstanceCore? `wait-for-cloud-init` waits for the agent. Was it replaced? Write the inventory again with `tf-to-inventory`. `--limit 'all:!HOST'` leaves a host out"
                     .to_owned(),
             ),
             Self::Aws(error) => error.hint(),

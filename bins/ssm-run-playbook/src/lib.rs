@@ -35,21 +35,24 @@ pub use waves::{Amount, Batches};
 
 use deploy_cli::{Context, Done, Exit};
 use store::Store;
+use tokio::time::{Instant, timeout};
 
 /// Runs the tool.
 ///
 /// # Errors
 /// [`Error`] when no host could be judged; what happened on hosts is in the report.
 pub async fn run(args: &Args, ctx: &Context) -> Result<Done, Error> {
+    let start = Instant::now();
     output::check(args)?;
     let plan = plan::Plan::make(args, ctx)?;
     if args.print_bundle {
         return Ok(print::bundle(ctx, &plan));
     }
-    let config = deploy_aws::load(ctx, plan.region.as_deref()).await?;
+    let loading = timeout(plan.timeout, deploy_aws::load(ctx, plan.region.as_deref()));
+    let config = loading.await.map_err(|_| Error::Late { timeout: plan.timeout })??;
     let store = plan.bucket.as_ref().map(|name| Store::new(&config, name, &plan.bundle.sha256));
     let live = plan.log_group.as_deref().map(|group| live::Live::new(&config, group));
-    let drive = drive::Drive::new(ctx, &plan, ssm::Ssm::new(&config), store.as_ref(), live);
+    let drive = drive::Drive::new(ctx, &plan, ssm::Ssm::new(&config), store.as_ref(), live, start);
     let outcome = drive.run().await;
     if let Some(store) = &store {
         store.remove(ctx).await;

@@ -10,7 +10,6 @@ use crate::request::{self, ExtraVars, Request, Target};
 use crate::script::Delivery;
 use crate::waves::Amount;
 use crate::{check, playbook, script, syntax};
-use deploy_actions::{Annotation, Level};
 use deploy_cli::Context;
 use deploy_inventory::Inventory;
 use serde::Serialize;
@@ -141,11 +140,8 @@ impl Plan {
         let mut reasons =
             needed::needed(&items, &reached, &playbook, environment.as_deref(), &shown_folder);
         let variables = syntax::variables(&items, &inventory, &playbook, environment.as_deref());
-        let repeated = syntax::check(&items, &reached, &variables, &shown_folder)
-            .and_then(|repeated| {
-                judge(args, &items, &reached, &reasons, &question).map(|()| repeated)
-            })
-            .inspect_err(|e| annotate(ctx, e))?;
+        let repeated = syntax::check(&items, &reached, &variables, &shown_folder)?;
+        judge(args, &items, &reached, &reasons, &question)?;
         for warning in reached.warnings.union(&repeated) {
             ctx.progress().warn(&warning.to_string());
         }
@@ -367,24 +363,6 @@ fn shown(folder: &Path, ctx: &Context) -> PathBuf {
     };
     let typed = folder.strip_prefix(".").unwrap_or(folder).to_owned();
     in_repository().unwrap_or(typed)
-}
-
-/// Points at the lines of files that do not parse or cannot work.
-fn annotate(ctx: &Context, error: &Error) {
-    let places: Vec<(&str, u32, &str)> = match error {
-        Error::Syntax { file, line, message, .. } => vec![(file, *line, message)],
-        Error::Findings { findings, .. } => findings
-            .iter()
-            .map(|finding| (finding.file.as_str(), finding.line, finding.message.as_str()))
-            .collect(),
-        _ => Vec::new(),
-    };
-    for (file, line, message) in places {
-        let annotation =
-            Annotation::new(Level::Error, "cannot run on the hosts", message).at(file, Some(line));
-        // Without a reader of stderr there is nobody to point for.
-        let _ = ctx.actions().annotate(&mut std::io::stderr().lock(), &annotation);
-    }
 }
 
 #[cfg(test)]

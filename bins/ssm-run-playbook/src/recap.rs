@@ -25,6 +25,12 @@ pub(crate) struct Recap {
     /// Absent when Ansible did not come to its own recap.
     #[serde(default)]
     pub(crate) stats: Option<Stats>,
+    /// Counted from the results when Ansible did not come to its own recap.
+    #[serde(default)]
+    pub(crate) so_far: Option<Stats>,
+    /// Milliseconds that the run waited for the host's lock, and who held it.
+    #[serde(default)]
+    pub(crate) lock: Option<(u64, String)>,
     /// Number of task results.
     #[serde(default)]
     pub(crate) tasks: u64,
@@ -100,6 +106,22 @@ pub(crate) struct Stats {
     pub(crate) unreachable: u64,
     pub(crate) rescued: u64,
     pub(crate) ignored: u64,
+}
+
+impl Stats {
+    /// Counts results like Ansible: what changed or was ignored was also ok.
+    pub(crate) fn add(&mut self, status: &str, count: u64) {
+        match status {
+            "ok" => self.ok += count,
+            "changed" => (self.ok, self.changed) = (self.ok + count, self.changed + count),
+            "ignored" => (self.ok, self.ignored) = (self.ok + count, self.ignored + count),
+            "failed" => self.failed += count,
+            "skipped" => self.skipped += count,
+            "rescued" => self.rescued += count,
+            "unreachable" => self.unreachable += count,
+            _ => {}
+        }
+    }
 }
 
 /// One failed task.

@@ -9,7 +9,7 @@ mod timeline;
 
 pub(crate) use files::{write_junit, write_logs};
 
-use crate::drive::{Ending, Outcome};
+use crate::drive::{Ending, Halt, Outcome};
 use crate::plan::Plan;
 use crate::recap::{FailedTask, State, Stats};
 use deploy_cli::{Context, Done, Exit};
@@ -54,7 +54,7 @@ fn exit_of(hosts: &[Judged<'_>], outcome: &Outcome) -> Exit {
         });
     // Hosts that were left alone are no success, whatever the others say.
     let worst = worst.or_else(|| hosts.iter().any(Judged::is_untouched).then_some(Exit::Verdict));
-    let idle = hosts.iter().all(|host| host.stats == Stats::default());
+    let idle = hosts.iter().all(|host| host.stats == Some(Stats::default()));
     worst.unwrap_or(if idle { Exit::Empty } else { Exit::Success })
 }
 
@@ -69,14 +69,14 @@ pub(crate) fn done(ctx: &Context, plan: &Plan, outcome: &Outcome) -> Done {
             }
         }
     }
-    let title = title(&hosts, plan, exit);
+    let title = title(&hosts, plan, exit, outcome.halted.as_ref());
     let report = ctx
         .report()
         .project(plan.project.as_deref())
         .environment(plan.environment.as_deref())
         .subjects(hosts.iter().map(subject::subject))
         .finish(exit.name(), title.clone());
-    let changed: u64 = hosts.iter().map(|host| host.stats.changed).sum();
+    let changed: u64 = changes(&hosts);
     let failed = hosts.iter().filter(|host| host.is_bad()).count();
     let untouched = hosts.iter().filter(|host| host.is_untouched()).count();
     let mut done = Done::new(exit, report);
@@ -92,9 +92,14 @@ pub(crate) fn done(ctx: &Context, plan: &Plan, outcome: &Outcome) -> Done {
     done
 }
 
-fn title(hosts: &[Judged<'_>], plan: &Plan, exit: Exit) -> String {
+/// As far as they are known.
+fn changes(hosts: &[Judged<'_>]) -> u64 {
+    hosts.iter().filter_map(|host| host.stats).map(|stats| stats.changed).sum()
+}
+
+fn title(hosts: &[Judged<'_>], plan: &Plan, exit: Exit, halted: Option<&Halt>) -> String {
     let good = hosts.iter().filter(|host| host.outcome == SubjectOutcome::Success).count();
-    let changed: u64 = hosts.iter().map(|host| host.stats.changed).sum();
+    let changed: u64 = changes(hosts);
     let (playbook, all) = (&plan.playbook, hosts.len());
     match exit {
         Exit::Success if plan.check => {
@@ -111,11 +116,32 @@ fn title(hosts: &[Judged<'_>], plan: &Plan, exit: Exit) -> String {
         _ => {
             let untouched = hosts.iter().filter(|host| host.is_untouched()).count();
             let bad = all - good - untouched;
+            let why = halted.map(|halt| format!("; {}", halt.reason)).unwrap_or_default();
             let rest =
                 if untouched == 0 { String::new() } else { format!(", {untouched} not touched") };
-            format!("{playbook}: {bad} of {all} hosts not good{rest}")
+            match why.strip_prefix("; ") {
+                Some(why) if bad == 0 => {
+                    format!("{playbook}: {why}; {good} of {all} hosts good{rest}")
+                }
+                None if bad == 0 => format!("{playbook}: {good} of {all} hosts good{rest}"),
+                _ => format!("{playbook}: {bad} of {all} hosts not good{rest}{why}"),
+            }
         }
     }
+}
+
+/// The names of hosts by what is the same of them, in the order of the first of each.
+fn by_same<'a, K: PartialEq>(
+    hosts: impl IntoIterator<Item = (K, &'a Judged<'a>)>,
+) -> Vec<(K, Vec<&'a str>)> {
+    let mut found: Vec<(K, Vec<&str>)> = Vec::new();
+    for (key, host) in hosts {
+        match found.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, names)) => names.push(&host.end.name),
+            None => found.push((key, vec![&host.end.name])),
+        }
+    }
+    found
 }
 
 fn place(task: &FailedTask) -> String {

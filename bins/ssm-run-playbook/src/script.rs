@@ -180,6 +180,7 @@ pub(crate) fn progress(base: &str, run: &str) -> String {
 [ -f "$events" ] || exit 0
 printf '%s ' "$(grep -c '^{{"e":"result"' "$events")"
 grep -E '^\{{"e":"(task|waiting|rebooting|resumed)"' "$events" | tail -n 1
+sed -n 's/^{{"e":"result","host":"[^"]*","status":"\([a-z]*\)".*/\1/p' "$events" | sort | uniq -c
 "#,
         quote(base),
         quote(run)

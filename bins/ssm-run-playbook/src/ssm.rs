@@ -7,6 +7,7 @@ use aws_sdk_ssm::types::{
     CommandInvocationStatus, InstanceInformationStringFilter, PingStatus,
 };
 use deploy_aws::Error;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -18,8 +19,15 @@ const SEND_ATTEMPTS: u32 = 5;
 /// Just after SendCommand an invocation may not exist yet; both answers become right within seconds.
 pub(crate) const CONSISTENCY: Duration = Duration::from_secs(30);
 
+/// Close to the deadline polls are half a second apart and not retried by the SDK.
+const SILENCE: Duration = Duration::from_secs(2);
+
 /// Why an instance that Systems Manager does not list cannot take a command.
 pub(crate) const NOT_REGISTERED: &str = "not registered with Systems Manager";
+
+/// The code for an ID that Systems Manager does not know, or whose instance does not run, among others or alone:
+/// <https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_SendCommand.html>.
+pub(crate) const UNKNOWN_ID: &str = "InvalidInstanceId";
 
 /// What is asked of some hosts.
 #[derive(Debug, Clone, Copy)]
@@ -53,11 +61,22 @@ pub(crate) struct Invocation {
 #[derive(Debug, Clone)]
 pub(crate) struct Ssm {
     client: Client,
+    /// When AWS last answered.
+    heard: Cell<Option<Instant>>,
 }
 
 impl Ssm {
     pub(crate) fn new(config: &deploy_aws::SdkConfig) -> Self {
-        Self { client: Client::new(config) }
+        Self { client: Client::new(config), heard: Cell::default() }
+    }
+
+    /// Whether AWS has not answered for so long that it would not answer the next call either.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.heard.get().is_none_or(|heard| heard.elapsed() > SILENCE)
+    }
+
+    fn hear(&self) {
+        self.heard.set(Some(Instant::now()));
     }
 
     /// Why instances cannot take a command right now; nothing for those that can.
@@ -67,42 +86,57 @@ impl Ssm {
     ) -> Result<HashMap<String, String>, Error> {
         let mut reasons: HashMap<String, String> =
             ids.iter().map(|id| (id.clone(), NOT_REGISTERED.to_owned())).collect();
-        for some in ids.chunks(IDS_PER_CALL) {
-            let filter = InstanceInformationStringFilter::builder()
-                .key("InstanceIds")
-                .set_values(Some(some.to_vec()))
-                .build()
-                .expect("key and values are set");
-            let mut next = None;
-            loop {
-                let answer = self
-                    .client
-                    .describe_instance_information()
-                    .filters(filter.clone())
-                    .max_results(50)
-                    .set_next_token(next)
-                    .send()
-                    .await
-                    .map_err(|e| Error::from_sdk("ssm:DescribeInstanceInformation", e))?;
-                for info in answer.instance_information_list() {
-                    let Some(id) = info.instance_id() else { continue };
-                    match info.ping_status() {
-                        Some(PingStatus::Online) => {
-                            reasons.remove(id);
-                        }
-                        status => {
-                            let status = status.map_or("unknown", PingStatus::as_str);
-                            reasons.insert(id.to_owned(), format!("agent status {status}"));
+        let mut todo: Vec<&[String]> = ids.chunks(IDS_PER_CALL).collect();
+        while let Some(some) = todo.pop() {
+            match self.agents(some).await {
+                Ok(agents) => {
+                    for (id, status) in agents {
+                        if status == PingStatus::Online {
+                            reasons.remove(&id);
+                        } else {
+                            reasons.insert(id, format!("agent status {}", status.as_str()));
                         }
                     }
                 }
-                next = answer.next_token().map(str::to_owned).filter(|token| !token.is_empty());
-                if next.is_none() {
-                    break;
+                // One unknown ID lets the question fail for all, and AWS does not always say which.
+                Err(Error::Refused { code, .. }) if code == UNKNOWN_ID => {
+                    let (one, other) = some.split_at(some.len() / 2);
+                    todo.extend([one, other].into_iter().filter(|_| some.len() > 1));
                 }
+                Err(error) => return Err(error),
             }
         }
         Ok(reasons)
+    }
+
+    /// The agents' status, of those that are registered.
+    async fn agents(&self, ids: &[String]) -> Result<Vec<(String, PingStatus)>, Error> {
+        let filter = InstanceInformationStringFilter::builder()
+            .key("InstanceIds")
+            .set_values(Some(ids.to_vec()))
+            .build()
+            .expect("key and values are set");
+        let (mut agents, mut next) = (Vec::new(), None);
+        loop {
+            let answer = self
+                .client
+                .describe_instance_information()
+                .filters(filter.clone())
+                .max_results(50)
+                .set_next_token(next)
+                .send()
+                .await
+                .map_err(|e| Error::from_sdk("ssm:DescribeInstanceInformation", e))
+                .inspect(|_| self.hear())?;
+            agents.extend(answer.instance_information_list().iter().filter_map(|info| {
+                let status = info.ping_status().cloned().unwrap_or(PingStatus::from("unknown"));
+                Some((info.instance_id()?.to_owned(), status))
+            }));
+            next = answer.next_token().map(str::to_owned).filter(|token| !token.is_empty());
+            if next.is_none() {
+                return Ok(agents);
+            }
+        }
     }
 
     /// Sends a command once and returns its ID. When a reply is lost, the command is looked up by its comment before it
@@ -134,8 +168,6 @@ impl Ssm {
     }
 
     async fn send_once(&self, order: &Order<'_>) -> Result<String, Error> {
-        // The SDK's own retries would send it twice.
-        let once = aws_sdk_ssm::config::Config::builder().retry_config(RetryConfig::disabled());
         let seconds = |time: Duration| time.as_secs().to_string();
         let output = order.log_group.map(|group| {
             CloudWatchOutputConfig::builder()
@@ -156,10 +188,12 @@ impl Ssm {
             .max_errors(order.max_errors)
             .comment(order.comment)
             .customize()
-            .config_override(once)
+            // The SDK's own retries would send it twice.
+            .config_override(once())
             .send()
             .await
-            .map_err(|e| Error::from_sdk("ssm:SendCommand", e))?;
+            .map_err(|e| Error::from_sdk("ssm:SendCommand", e))
+            .inspect(|_| self.hear())?;
         let id = answer.command().and_then(|command| command.command_id());
         id.map(str::to_owned).ok_or_else(|| Error::Unavailable {
             operation: "ssm:SendCommand",
@@ -183,22 +217,34 @@ impl Ssm {
             .max_results(50)
             .send()
             .await
-            .map_err(|e| Error::from_sdk("ssm:ListCommands", e))?;
+            .map_err(|e| Error::from_sdk("ssm:ListCommands", e))
+            .inspect(|_| self.hear())?;
         let found = answer.commands().iter().find(|command| command.comment() == Some(comment));
         Ok(found.and_then(|command| command.command_id()).map(str::to_owned))
     }
 
-    /// How every invocation of a command stands; hosts that are not listed yet are missing.
-    pub(crate) async fn invocations(&self, command: &str) -> Result<Vec<Invocation>, Error> {
-        let answer = self
+    /// How every invocation of a command stands; hosts that are not listed yet are missing. `patiently`: with the SDK's
+    /// own retries, which take seconds.
+    pub(crate) async fn invocations(
+        &self,
+        command: &str,
+        patiently: bool,
+    ) -> Result<Vec<Invocation>, Error> {
+        let call = self
             .client
             .list_command_invocations()
             .command_id(command)
             .details(true)
             .max_results(50)
-            .send()
-            .await
-            .map_err(|e| Error::from_sdk("ssm:ListCommandInvocations", e))?;
+            .customize();
+        let call = if patiently { call } else { call.config_override(once()) };
+        let answer = call.send().await;
+        let answer = answer.map_err(|e| Error::from_sdk("ssm:ListCommandInvocations", e));
+        // Who says that it is busy is there.
+        if answer.as_ref().err().is_none_or(|error| error.code().is_some()) {
+            self.hear();
+        }
+        let answer = answer?;
         Ok(answer.command_invocations().iter().filter_map(invocation).collect())
     }
 
@@ -213,7 +259,8 @@ impl Ssm {
                 .instance_id(id)
                 .send()
                 .await
-                .map_err(|e| Error::from_sdk("ssm:GetCommandInvocation", e));
+                .map_err(|e| Error::from_sdk("ssm:GetCommandInvocation", e))
+                .inspect(|_| self.hear());
             match answer {
                 Ok(answer) => {
                     let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
@@ -241,9 +288,14 @@ impl Ssm {
             .set_instance_ids(Some(ids.to_vec()))
             .send()
             .await
-            .map_err(|e| Error::from_sdk("ssm:CancelCommand", e))?;
+            .map_err(|e| Error::from_sdk("ssm:CancelCommand", e))
+            .inspect(|_| self.hear())?;
         Ok(())
     }
+}
+
+fn once() -> aws_sdk_ssm::config::Builder {
+    aws_sdk_ssm::config::Config::builder().retry_config(RetryConfig::disabled())
 }
 
 fn is_throttled(error: &Error) -> bool {

@@ -1,9 +1,9 @@
 //! What one run of a tool knows about itself, and the one place where a run ends.
 
 use crate::signal::Stop;
-use crate::{CommonArgs, Exit, Failure, Format, Progress};
+use crate::{CommonArgs, Exit, Failure, Format, Place, Progress};
 use deploy_actions::{Actions, Annotation, Level};
-use deploy_report::{Report, ReportBuilder, Subject};
+use deploy_report::{Report, ReportBuilder, Subject, SubjectOutcome};
 use jiff::Timestamp;
 use std::io::{self, Write};
 use std::path::Path;
@@ -183,9 +183,22 @@ impl Context {
                 "this is a bug; please report it with the command line and this output\n",
             );
         }
-        let mut done = Done::new(exit, self.report().finish(exit.name(), &chain));
-        let message = hint.map_or_else(|| chain.clone(), |hint| format!("{chain}\n{hint}"));
-        done.annotations.push(Annotation::new(Level::Error, self.tool.name, message));
+        let places = error.places();
+        // Of an error that lists places the first line is the title; the list is the subjects.
+        let title = chain.lines().next().unwrap_or_default();
+        let title = if places.is_empty() { chain.as_str() } else { title };
+        let report = self.report().subjects(subjects(&places));
+        let mut done = Done::new(exit, report.finish(exit.name(), title));
+        if places.is_empty() {
+            let message =
+                hint.clone().map_or_else(|| chain.clone(), |hint| format!("{chain}\n{hint}"));
+            done.annotations.push(Annotation::new(Level::Error, self.tool.name, message));
+        }
+        done.annotations.extend(places.iter().map(|place| {
+            Annotation::new(Level::Error, self.tool.name, &place.message)
+                .at(&place.file, Some(place.line))
+        }));
+        done.summary = hint.as_deref().map(explanation);
         (done, text)
     }
 
@@ -259,17 +272,46 @@ impl Context {
 
     fn annotation(&self, subject: &Subject) -> Option<Annotation> {
         let level = match subject.outcome {
-            deploy_report::SubjectOutcome::Failed => Level::Error,
-            deploy_report::SubjectOutcome::Warned | deploy_report::SubjectOutcome::Unknown => {
-                Level::Warning
-            }
-            deploy_report::SubjectOutcome::Success | deploy_report::SubjectOutcome::Skipped => {
+            SubjectOutcome::Failed => Level::Error,
+            SubjectOutcome::Warned | SubjectOutcome::Unknown => Level::Warning,
+            SubjectOutcome::Success | SubjectOutcome::Skipped => {
                 return None;
             }
         };
         let title = format!("{}: {} {}", self.tool.name, subject.kind, subject.name);
         Some(Annotation::new(level, title, subject.detail.clone()))
     }
+}
+
+/// One for each place; what is wrong there may be several things.
+fn subjects(places: &[Place]) -> Vec<Subject> {
+    let mut subjects: Vec<Subject> = Vec::new();
+    for Place { file, line, message } in places {
+        let name = format!("{file}:{line}");
+        match subjects.iter_mut().find(|subject| subject.name == name) {
+            Some(known) => known.detail.push_str(&format!("; {message}")),
+            None => {
+                subjects.push(Subject::new("place", name, SubjectOutcome::Failed, message.clone()));
+            }
+        }
+    }
+    subjects
+}
+
+/// What the step summary says below the heading of an error: the hint, and the excerpt of a file that may follow it.
+fn explanation(hint: &str) -> String {
+    let mut lines = hint.lines();
+    let mut out = format!("{}\n", inline(lines.next().unwrap_or_default()));
+    let excerpt: String = lines.map(|line| format!("    {line}\n")).collect();
+    if !excerpt.is_empty() {
+        out.push_str(&format!("\n{excerpt}"));
+    }
+    out
+}
+
+/// Text from outside in Markdown: no markup that renders or pings, but code in backticks.
+fn inline(text: &str) -> String {
+    text.replace('<', "&lt;").replace('@', "&#64;").replace(|c: char| c.is_control(), " ")
 }
 
 fn write_with_parents(path: &Path, text: &str) -> io::Result<()> {

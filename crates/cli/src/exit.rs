@@ -97,10 +97,27 @@ impl Exit {
     }
 }
 
+/// A place in a file of the user, and what is wrong there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file, relative to the repository's root where there is one.
+    pub file: String,
+    /// Line, counted from 1.
+    pub line: u32,
+    /// What is wrong.
+    pub message: String,
+}
+
 /// An error that knows how the tool ends because of it and what a person can do next.
 pub trait Failure: std::error::Error {
     /// The exit status.
     fn exit(&self) -> Exit;
+
+    /// The places in files that it speaks of. Each becomes a subject of the report, and in Actions
+    /// an annotation.
+    fn places(&self) -> Vec<Place> {
+        Vec::new()
+    }
 
     /// What to do next, apart from the error's own text.
     fn hint(&self) -> Option<String> {

@@ -13,7 +13,7 @@ mod signal;
 
 pub use args::{CommonArgs, Format, parse, parse_duration, parse_with};
 pub use context::{Context, Done, Tool};
-pub use exit::{Exit, Failure};
+pub use exit::{Exit, Failure, Place};
 pub use hosts::{InventoryError, closest, load_inventory, require_hosts};
 pub use progress::{Group, Progress};
 

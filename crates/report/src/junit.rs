@@ -1,10 +1,31 @@
 //! A report as JUnit XML, for tools that show test results. Pure.
 
-use crate::{Report, SubjectOutcome};
+use crate::{Report, Subject, SubjectOutcome};
 use std::fmt::Write as _;
+
+/// What a failing test case says besides its subject's detail. `file` and `line` of a test case are in no specification;
+/// pytest writes them and most readers know them. GitLab shows the text alone, Jenkins text and message.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Fault {
+    /// The file, relative to the repository's root.
+    pub file: Option<String>,
+    /// Line in `file`, counted from 1.
+    pub line: Option<u32>,
+    /// What kind of failure it is; consumers group by it.
+    pub kind: Option<String>,
+    /// One line, in place of the subject's detail.
+    pub message: String,
+    /// All of it, several lines.
+    pub text: String,
+}
 
 /// The report as one test suite with a test case per subject.
 pub fn junit(report: &Report) -> String {
+    junit_with(report, |_| None)
+}
+
+/// The same, with more about subjects that are bad.
+pub fn junit_with(report: &Report, fault: impl Fn(&Subject) -> Option<Fault>) -> String {
     let count = |wanted: SubjectOutcome| {
         report.subjects.iter().filter(|subject| subject.outcome == wanted).count()
     };
@@ -24,14 +45,22 @@ pub fn junit(report: &Report) -> String {
     for subject in &report.subjects {
         let (name, detail) = (escape(&subject.name), escape(&subject.detail));
         let time = seconds(subject.elapsed_ms.unwrap_or(0));
+        let fault = fault(subject);
         let _ = write!(
             xml,
-            "  <testcase classname=\"{}\" name=\"{name}\" time=\"{time}\">",
+            "  <testcase classname=\"{}\" name=\"{name}\" time=\"{time}\"",
             escape(&report.tool)
         );
+        if let Some(file) = fault.as_ref().and_then(|fault| fault.file.as_deref()) {
+            let _ = write!(xml, " file=\"{}\"", escape(file));
+        }
+        if let Some(line) = fault.as_ref().and_then(|fault| fault.line) {
+            let _ = write!(xml, " line=\"{line}\"");
+        }
+        xml.push('>');
         let _ = match subject.outcome {
-            SubjectOutcome::Failed => write!(xml, "<failure message=\"{detail}\"/>"),
-            SubjectOutcome::Unknown => write!(xml, "<error message=\"{detail}\"/>"),
+            SubjectOutcome::Failed => bad(&mut xml, "failure", &detail, fault.as_ref()),
+            SubjectOutcome::Unknown => bad(&mut xml, "error", &detail, fault.as_ref()),
             SubjectOutcome::Skipped => write!(xml, "<skipped message=\"{detail}\"/>"),
             SubjectOutcome::Success | SubjectOutcome::Warned => {
                 write!(xml, "<system-out>{detail}</system-out>")
@@ -41,6 +70,16 @@ pub fn junit(report: &Report) -> String {
     }
     xml.push_str("</testsuite>\n");
     xml
+}
+
+fn bad(xml: &mut String, element: &str, detail: &str, fault: Option<&Fault>) -> std::fmt::Result {
+    let Some(fault) = fault else { return write!(xml, "<{element} message=\"{detail}\"/>") };
+    write!(xml, "<{element} message=\"{}\"", escape(&fault.message))?;
+    if let Some(kind) = &fault.kind {
+        write!(xml, " type=\"{}\"", escape(kind))?;
+    }
+    let lines: Vec<String> = fault.text.lines().map(escape).collect();
+    write!(xml, ">{}</{element}>", lines.join("\n"))
 }
 
 fn seconds(ms: u64) -> String {
@@ -76,7 +115,8 @@ mod tests {
             .subject(Subject::new("check", "b", SubjectOutcome::Failed, "<x> & \"y\"\u{1b}[0m"))
             .subject(Subject::new("check", "c", SubjectOutcome::Skipped, "not asked for"))
             .finish("verdict", "title");
-        let xml = junit(&crate::Report { elapsed_ms: 1234, ..report });
+        let report = crate::Report { elapsed_ms: 1234, ..report };
+        let xml = junit(&report);
         assert_eq!(
             xml,
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
@@ -86,5 +126,18 @@ mod tests {
              <testcase classname=\"tool\" name=\"c\" time=\"0.000\"><skipped message=\"not asked for\"/></testcase>\n\
              </testsuite>\n"
         );
+        let fault = |subject: &Subject| {
+            (subject.outcome == SubjectOutcome::Failed).then(|| Fault {
+                file: Some("a\"b.yml".to_owned()),
+                line: Some(7),
+                kind: Some("command".to_owned()),
+                message: "first <line>".to_owned(),
+                text: "first <line>\nsecond\u{1b}".to_owned(),
+            })
+        };
+        let xml = junit_with(&report, fault);
+        let case = "name=\"b\" time=\"0.000\" file=\"a&quot;b.yml\" line=\"7\">\
+                    <failure message=\"first &lt;line&gt;\" type=\"command\">first &lt;line&gt;\nsecond </failure></testcase>";
+        assert!(xml.contains(case), "{xml}");
     }
 }

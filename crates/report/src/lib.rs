@@ -9,7 +9,7 @@ mod junit;
 mod render;
 
 pub use gantt::{Bar, GANTT_SECTIONS, gantt, gantt_label};
-pub use junit::junit;
+pub use junit::{Fault, junit, junit_with};
 pub use render::{markdown, text};
 
 use jiff::Timestamp;

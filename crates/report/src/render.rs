@@ -30,20 +30,45 @@ pub fn markdown(report: &Report) -> String {
         return out;
     }
     out.push_str("| | what | outcome | detail | time |\n|---|---|---|---|---|\n");
-    for subject in failing_first(report) {
-        let elapsed = subject.elapsed_ms.map(seconds).unwrap_or_default();
+    for same in rows(report) {
+        let subject = same[0];
+        let names: Vec<String> = same
+            .iter()
+            .map(|subject| format!("`{}`", cell(&subject.name).replace('`', "'")))
+            .collect();
+        let longest = same.iter().filter_map(|subject| subject.elapsed_ms).max();
+        let most = if same.len() > 1 { "≤ " } else { "" };
+        let elapsed = longest.map(|ms| format!("{most}{}", seconds(ms))).unwrap_or_default();
         // Writing to a String cannot fail.
         let _ = writeln!(
             out,
-            "| {} | {} `{}` | {} | {} | {elapsed} |",
+            "| {} | {} {} | {} | {} | {elapsed} |",
             mark(subject.outcome),
             cell(&subject.kind),
-            cell(&subject.name).replace('`', "'"),
+            names.join(", "),
             subject.outcome.name(),
             cell(&subject.detail),
         );
     }
     out
+}
+
+/// Subjects of which the same bad thing is to be said share a row: twenty times the same error hides a different one.
+fn rows(report: &Report) -> Vec<Vec<&Subject>> {
+    let mut rows: Vec<Vec<&Subject>> = Vec::new();
+    for subject in failing_first(report) {
+        let same = |row: &&mut Vec<&Subject>| {
+            let first = row[0];
+            subject.outcome != SubjectOutcome::Success
+                && (first.outcome, &first.kind, &first.detail)
+                    == (subject.outcome, &subject.kind, &subject.detail)
+        };
+        match rows.iter_mut().find(same) {
+            Some(row) => row.push(subject),
+            None => rows.push(vec![subject]),
+        }
+    }
+    rows
 }
 
 fn failing_first(report: &Report) -> Vec<&Subject> {
@@ -110,6 +135,16 @@ mod tests {
             text,
             "wait: 1 of 2 hosts failed\n  failed   bb  x | y <b>@all\n  success  a   done\n"
         );
+    }
+
+    #[test]
+    fn the_same_trouble_stands_once() {
+        let mut report = sample();
+        let other = crate::Subject { name: "cc".to_owned(), ..report.subjects[1].clone() };
+        report.subjects.push(other.elapsed(std::time::Duration::from_millis(1500)));
+        let text = super::markdown(&report);
+        assert!(text.contains("| ❌ | host `bb`, `cc` | failed |"), "{text}");
+        assert!(text.contains(" | ≤ 1.5 s |\n| ✅ | host `a` |"), "{text}");
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl Drive<'_> {
         let start = Instant::now();
         loop {
             sleep(Duration::from_millis(250)).await;
-            let invocations = self.ssm.invocations(&command).await?;
+            let invocations = self.ssm.invocations(&command, !self.hurries()).await?;
             if invocations.iter().any(|invocation| invocation.ended) {
                 self.calls.borrow_mut().retain(|call| call.command != command);
                 return Ok(self.ssm.output(&command, id).await?.0);

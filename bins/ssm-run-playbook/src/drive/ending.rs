@@ -1,7 +1,7 @@
 //! How a host ended, read from its recap and from what Systems Manager says of its invocation.
 
 use crate::plan::Plan;
-use crate::recap::{Missing, Recap, State, TaskResult};
+use crate::recap::{Missing, Recap, State, Stats, TaskResult};
 use crate::ssm::Invocation;
 use std::time::Duration;
 
@@ -11,6 +11,8 @@ pub(crate) struct HostEnd {
     pub(crate) name: String,
     pub(crate) ending: Ending,
     pub(crate) elapsed: Duration,
+    /// The last figures that are known of one without a recap.
+    pub(crate) figures: Option<Stats>,
     pub(crate) results: Vec<TaskResult>,
     pub(crate) events: Option<String>,
     pub(crate) log: Option<String>,
@@ -101,6 +103,19 @@ pub(super) fn without_recap(
     }
 }
 
+/// The lines `   7 changed` that follow it, when they are all of the results.
+pub(super) fn progress_figures(output: &str) -> Option<Stats> {
+    let (results, rest) = output.trim().split_once(' ')?;
+    let (mut stats, mut left) = (Stats::default(), results.parse::<u64>().ok()?);
+    for line in rest.lines().skip(1) {
+        let (count, status) = line.trim().split_once(' ')?;
+        let count = count.parse().ok()?;
+        stats.add(status, count);
+        left = left.checked_sub(count)?;
+    }
+    (left == 0).then_some(stats)
+}
+
 /// `12 {"e":"task",…}` as a sentence.
 pub(super) fn progress_text(output: &str) -> Option<String> {
     let (results, event) = output.trim().split_once(' ')?;
@@ -160,6 +175,12 @@ mod tests {
             progress_text(waits).as_deref(),
             Some("waits for the lock of another run (run r1)")
         );
+        let figures = |text: &str| progress_figures(&format!("{line}{text}"));
+        let known = figures("      5 changed\n      2 failed\n").unwrap();
+        assert_eq!((known.ok, known.changed, known.failed), (5, 5, 2));
+        // A task ended between the two counts, or only the sentence came.
+        assert_eq!((figures("      8 ok\n"), figures("")), (None, None));
+        assert_eq!(progress_figures(waits), Some(Stats::default()));
         for noise in ["", "0 ", "0", "x {}", "3 {\"e\":"] {
             assert_eq!(progress_text(noise), None, "{noise}");
         }

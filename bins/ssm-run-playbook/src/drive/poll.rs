@@ -1,6 +1,6 @@
 //! Asks how the open commands stand and takes note of what ended.
 
-use super::ending::{believe, progress_text, without_recap};
+use super::ending::{believe, progress_figures, progress_text, without_recap};
 use super::{Call, Drive, End, Ending, Kind, SIDE_DELIVERY, SIDE_EXECUTION};
 use crate::error::Error;
 use crate::recap::{self, Recap, State};
@@ -31,7 +31,7 @@ impl Drive<'_> {
         let open: Vec<Call> =
             self.calls.borrow().iter().filter(|call| !call.waiting.is_empty()).cloned().collect();
         for call in open {
-            let invocations = self.ssm.invocations(&call.command).await?;
+            let invocations = self.ssm.invocations(&call.command, !self.hurries()).await?;
             for id in &call.waiting {
                 match invocations.iter().find(|invocation| invocation.id == *id) {
                     Some(invocation) if invocation.ended => {
@@ -157,6 +157,11 @@ impl Drive<'_> {
                 self.ctx.progress().subject(self.plan.name(id), &text);
             }
             self.seen.borrow_mut().insert(id.to_owned(), text);
+            // Older figures would belie newer words.
+            match progress_figures(output) {
+                Some(figures) => self.figures.borrow_mut().insert(id.to_owned(), figures),
+                None => self.figures.borrow_mut().remove(id),
+            };
         }
     }
 

@@ -29,28 +29,7 @@ impl Drive<'_> {
 
     /// Cancels every open command and watches them end, both for a few seconds at most.
     pub(super) async fn cancel_all(&self) {
-        let cancelling = async {
-            let lost = self.sending.take();
-            if let Some(comment) = lost
-                && let Ok(Some(command)) = self.ssm.find(&comment).await
-            {
-                let waiting = self.plan.hosts.iter().map(|host| host.id.clone()).collect();
-                let kind = Kind::Run { with_bundle: true };
-                let call = Call { command, kind, waiting, sent: Instant::now() };
-                self.calls.borrow_mut().push(call);
-            }
-            let open: Vec<Call> = self.calls.borrow().clone();
-            for call in open.iter().filter(|call| !call.waiting.is_empty()) {
-                let ids: Vec<String> = call.waiting.iter().cloned().collect();
-                for some in ids.chunks(IDS_PER_CALL) {
-                    if let Err(error) = self.ssm.cancel(&call.command, some).await {
-                        let text = format!("cannot cancel command {}: {error}", call.command);
-                        self.ctx.progress().warn(&text);
-                    }
-                }
-            }
-        };
-        if timeout(CANCEL_BUDGET, cancelling).await.is_err() {
+        if timeout(CANCEL_BUDGET, self.cancel_open()).await.is_err() {
             self.ctx.progress().warn("not every command could be cancelled in time");
         }
         let watching = async {
@@ -73,6 +52,28 @@ impl Drive<'_> {
                     let name = self.plan.name(id);
                     let command = &call.command;
                     let text = format!("{name} has not confirmed the end of command {command}");
+                    self.ctx.progress().warn(&text);
+                }
+            }
+        }
+    }
+
+    pub(super) async fn cancel_open(&self) {
+        let lost = self.sending.take();
+        if let Some(comment) = lost
+            && let Ok(Some(command)) = self.ssm.find(&comment).await
+        {
+            let waiting = self.plan.hosts.iter().map(|host| host.id.clone()).collect();
+            let kind = Kind::Run { with_bundle: true };
+            let call = Call { command, kind, waiting, sent: Instant::now() };
+            self.calls.borrow_mut().push(call);
+        }
+        let open: Vec<Call> = self.calls.borrow().clone();
+        for call in open.iter().filter(|call| !call.waiting.is_empty()) {
+            let ids: Vec<String> = call.waiting.iter().cloned().collect();
+            for some in ids.chunks(IDS_PER_CALL) {
+                if let Err(error) = self.ssm.cancel(&call.command, some).await {
+                    let text = format!("cannot cancel command {}: {error}", call.command);
                     self.ctx.progress().warn(&text);
                 }
             }
@@ -135,6 +136,7 @@ impl Drive<'_> {
                         None if untouched => Duration::ZERO,
                         None => self.start.elapsed(),
                     },
+                    figures: self.figures.borrow().get(&host.id).copied(),
                     results: Vec::new(),
                     events: None,
                     log: None,

@@ -86,7 +86,9 @@ impl Drive<'_> {
         if output.status.success() {
             return Ok(None);
         }
-        let reason = format!("`{line}` before batch {number} ended with {}", output.status);
+        let status = output.status;
+        let status = status.code().map_or_else(|| status.to_string(), |code| code.to_string());
+        let reason = format!("stopped before batch {number}: `{line}` ended with {status}");
         Ok(Some(Halt { exit: Exit::Verdict, reason }))
     }
 }

@@ -34,24 +34,40 @@ def text_of(value):
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
+def said(result):
+    """What a program or a module wrote, and where; its standard output only when it has failed."""
+    keys = ("module_stderr", "stderr") + (("stdout",) if result.get("rc") else ())
+    for key in keys:
+        text = text_of(result.get(key) or "").strip()
+        if text:
+            return key, text
+    return "", ""
+
+
+def headline(result):
+    """Ansible's message; of a program that failed also its status and the last line that it wrote."""
+    text = text_of(result["msg"]).strip()
+    if not result.get("rc"):
+        return text
+    last = said(result)[1].rpartition("\n")[2].strip()[-300:]
+    end = " (rc %s)" % text_of(result["rc"]) + (": " + last if last and last not in text else "")
+    return text + end
+
+
 def message_of(result, hidden):
     """What a person needs to read of a failed or skipped result, and nothing of a censored one."""
     if hidden or "censored" in result:
         return CENSORED
-    parts = [text_of(result["msg"])] if result.get("msg") else []
+    parts = [headline(result)] if result.get("msg") else []
     failed_items = [
         item for item in result.get("results") or [] if isinstance(item, dict) and item.get("failed")
     ]
     for item in failed_items[:5]:
         label = text_of(item.get("_ansible_item_label", item.get("item", "")))
         parts.append("item %s: %s" % (label[:200], message_of(item, False)))
-    for key in ("module_stderr", "stderr"):
-        if result.get(key):
-            parts.append("%s: %s" % (key, text_of(result[key]).strip()[-800:]))
-            break
-    else:
-        if result.get("rc") and result.get("stdout"):
-            parts.append("stdout: %s" % text_of(result["stdout"]).strip()[-800:])
+    key, text = said(result)
+    if "\n" in text or (text and not (result.get("rc") and parts)):
+        parts.append("%s: %s" % (key, text[-800:]))
     if not parts and result.get("skip_reason"):
         parts.append(text_of(result["skip_reason"]))
     return "\n".join(parts)[:MESSAGE_LIMIT]

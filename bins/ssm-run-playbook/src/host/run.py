@@ -88,6 +88,8 @@ class Supervisor:
             self.reboots, self.started = before["reboots"], before["started"]
             # The clock may have been set at the boot; what was used up is between nothing and all.
             self.began -= min(max(time.time() - self.started, 0), self.request["timeout_s"])
+        self.deadline = self.began + self.request["timeout_s"]
+        self.waited = None  # milliseconds, and who held the lock
         self.masks = []
         self.config = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True)
         self.config.read(os.path.join(self.work, "ansible.cfg"), encoding="utf-8")
@@ -117,7 +119,8 @@ class Supervisor:
     def lock(self):
         """Takes the lock of this host, or returns who has it."""
         self.lock_file = open(os.path.join(self.base, "lock"), "a+", encoding="utf-8")
-        until, waits = time.monotonic() + self.request["lock_wait_s"], False
+        began, waits = time.monotonic(), False
+        until = min(began + self.request["lock_wait_s"], self.deadline)
         while True:
             try:
                 fcntl.flock(self.lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -125,6 +128,7 @@ class Supervisor:
             except BlockingIOError:
                 self.lock_file.seek(0)
                 holder = self.lock_file.read().strip() or "another run"
+                self.waited = [int((time.monotonic() - began) * 1000), holder]
                 if time.monotonic() >= until or self.parent_gone(0.2):
                     return holder
                 if not waits:
@@ -271,7 +275,6 @@ class Supervisor:
     def supervise(self, main):
         """Waits for Ansible; returns its status and why it was stopped, if it was."""
         status, reason, stopping, termed = None, None, None, False
-        until = self.began + self.request["timeout_s"]
         while True:
             gone = self.parent_gone(0.05) if reason != "cancelled" else bool(time.sleep(0.05))
             while True:
@@ -284,7 +287,7 @@ class Supervisor:
                 if pid == main:
                     status = code
             now = time.monotonic()
-            if status is None and stopping is None and (gone or now >= until):
+            if status is None and stopping is None and (gone or now >= self.deadline):
                 reason, stopping = ("cancelled" if gone else "timeout"), now
                 open(self.stop, "w", encoding="utf-8").close()
             if stopping is None:
@@ -303,6 +306,8 @@ class Supervisor:
 
     def run(self):
         holder = self.lock()
+        if holder is not None and time.monotonic() >= self.deadline:
+            return {"state": "timeout", "lock": self.waited}
         if holder is not None:
             return {"state": "locked", "error": holder}
         self.prune()
@@ -310,7 +315,7 @@ class Supervisor:
         ansible = shutil.which("ansible-playbook", path=env["PATH"])
         if ansible is None:
             return {"state": "no-ansible", "error": "ansible-playbook is not on PATH"}
-        recap = {"state": "done", "reboots": self.reboots}
+        recap = {"state": "done", "reboots": self.reboots, "lock": self.waited}
         room = None
         if self.reboots:
             self.event("resumed", name="reboot %d" % self.reboots)

@@ -1,41 +1,41 @@
 //! What GitHub shows: annotations, and what follows the report's table in the step summary.
 
 use super::judged::Judged;
-use super::{place, printable, slowest};
-use crate::recap::FailedTask;
+use super::{by_same, place, printable, slowest};
 use deploy_actions::{Annotation, Level};
 use deploy_cli::human;
 use deploy_report::SubjectOutcome;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// One per failed place, naming all hosts that failed there.
+const NAMED: usize = 10;
+
+/// One for each failure and for each other end, naming all of its hosts: GitHub shows ten of a step.
 pub(super) fn annotations(hosts: &[Judged<'_>]) -> Vec<Annotation> {
-    let mut found: Vec<(FailedTask, Vec<&str>)> = Vec::new();
-    let mut out = Vec::new();
-    for host in hosts.iter().filter(|host| host.is_bad()) {
-        let name = host.end.name.as_str();
-        if host.failed.is_empty() {
-            let level =
-                if host.outcome == SubjectOutcome::Failed { Level::Error } else { Level::Warning };
-            out.push(Annotation::new(level, format!("ssm-run-playbook: {name}"), &host.detail));
-        }
-        for task in &host.failed {
-            match found.iter_mut().find(|(known, _)| known == task) {
-                Some((_, names)) => names.push(name),
-                None => found.push((task.clone(), vec![name])),
-            }
-        }
-    }
-    for (task, names) in found {
-        let title = format!("{} failed on {}", task.task, names.join(", "));
+    let bad = || hosts.iter().filter(|host| host.is_bad());
+    let others = bad().filter(|host| host.failed.is_empty());
+    let others = by_same(others.map(|host| ((host.outcome, host.detail.as_str()), host)));
+    let tasks = by_same(bad().flat_map(|host| host.failed.iter().map(move |task| (task, host))));
+    let others = others.into_iter().map(|((outcome, detail), names)| {
+        let level = if outcome == SubjectOutcome::Failed { Level::Error } else { Level::Warning };
+        Annotation::new(level, format!("ssm-run-playbook: {}", some(&names)), detail)
+    });
+    let tasks = tasks.into_iter().map(|(task, names)| {
+        let title = format!("{} failed on {}", task.task, some(&names));
         let annotation = Annotation::new(Level::Error, title, &task.message);
-        out.push(match &task.file {
+        match &task.file {
             Some(file) => annotation.at(file, task.line),
             None => annotation,
-        });
-    }
-    out
+        }
+    });
+    others.chain(tasks).collect()
+}
+
+/// As many names as a title can have.
+fn some(names: &[&str]) -> String {
+    let more = names.len().saturating_sub(NAMED);
+    let shown = names[..names.len() - more].join(", ");
+    if more == 0 { shown } else { format!("{shown} and {more} more") }
 }
 
 pub(super) fn summary(hosts: &[Judged<'_>]) -> Option<String> {
@@ -47,20 +47,21 @@ pub(super) fn summary(hosts: &[Judged<'_>]) -> Option<String> {
             .replace('`', "'")
     };
     let mut out = String::new();
-    if hosts.iter().any(|host| !host.failed.is_empty()) {
+    let failed = hosts.iter().flat_map(|host| host.failed.iter().map(move |task| (task, host)));
+    let failed = by_same(failed);
+    if !failed.is_empty() {
         out.push_str("| host | failed task | where | module | message |\n|---|---|---|---|---|\n");
-        for host in hosts {
-            for task in &host.failed {
-                let _ = writeln!(
-                    out,
-                    "| {} | {} | `{}` | {} | {} |",
-                    cell(&host.end.name),
-                    cell(&task.task),
-                    cell(&place(task)),
-                    cell(task.module.as_deref().unwrap_or("")),
-                    cell(&task.message)
-                );
-            }
+        for (task, names) in failed {
+            let lines: Vec<String> = task.message.trim().lines().map(cell).collect();
+            let _ = writeln!(
+                out,
+                "| {} | {} | `{}` | {} | {} |",
+                cell(&names.join(", ")),
+                cell(&task.task),
+                cell(&place(task)),
+                cell(task.module.as_deref().unwrap_or("")),
+                lines.join("<br>")
+            );
         }
     }
     let slow = slowest(hosts);

@@ -1,7 +1,10 @@
 //! Files that are written at the end.
 
+use super::place;
 use crate::drive::HostEnd;
 use crate::error::Error;
+use crate::recap::FailedTask;
+use deploy_report::{Fault, Subject};
 use std::path::Path;
 
 /// Writes the hosts as JUnit XML.
@@ -10,7 +13,29 @@ pub(crate) fn write_junit(path: &Path, report: &deploy_report::Report) -> Result
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         std::fs::create_dir_all(parent).map_err(failed)?;
     }
-    std::fs::write(path, deploy_report::junit(report)).map_err(failed)
+    std::fs::write(path, deploy_report::junit_with(report, fault)).map_err(failed)
+}
+
+/// The first failed task gives place, kind and message; the text has all of them.
+fn fault(subject: &Subject) -> Option<Fault> {
+    let failed: Vec<FailedTask> =
+        serde_json::from_value(subject.data["failed_tasks"].clone()).unwrap_or_default();
+    let first = failed.first()?;
+    let texts: Vec<String> = failed
+        .iter()
+        .map(|task| {
+            let module = task.module.as_deref().unwrap_or("-");
+            format!("{}: {} ({module})\n{}", place(task), task.task, task.message)
+        })
+        .collect();
+    let said = first.message.lines().next().unwrap_or_default();
+    Some(Fault {
+        file: first.file.clone(),
+        line: first.line,
+        kind: first.module.clone(),
+        message: format!("{}: {said}", first.task),
+        text: format!("{}\n\n{}", subject.detail, texts.join("\n\n")),
+    })
 }
 
 /// Writes `<host>.log` and `<host>.events.jsonl` for every host that answered.

@@ -3,9 +3,10 @@
 use crate::drive::{Ending, HostEnd};
 use crate::plan::Plan;
 use crate::recap::{self, FailedTask, Recap, State, Stats};
-use deploy_cli::Exit;
+use deploy_cli::{Exit, human};
 use deploy_report::SubjectOutcome;
 use std::path::Path;
+use std::time::Duration;
 
 pub(super) const SLOWEST: usize = 5;
 
@@ -14,8 +15,12 @@ pub(super) struct Judged<'a> {
     pub(super) end: &'a HostEnd,
     pub(super) outcome: SubjectOutcome,
     pub(super) exit: Exit,
+    /// One line, figures included.
     pub(super) detail: String,
-    pub(super) stats: Stats,
+    /// What became of a bad host, without what its failed tasks and its figures say already; perhaps several lines.
+    pub(super) problem: String,
+    /// What is known of them.
+    pub(super) stats: Option<Stats>,
     pub(super) failed: Vec<FailedTask>,
     pub(super) slowest: Vec<(String, u64)>,
     pub(super) changed: Vec<FailedTask>,
@@ -55,17 +60,17 @@ pub(super) fn judge_in<'a>(end: &'a HostEnd, shown_folder: &Path) -> Judged<'a> 
     if failed.is_empty() {
         failed.extend(recap.and_then(|recap| recap.failure.clone()));
     }
-    if failed.is_empty()
-        && let Some(text) = recap.and_then(|recap| recap.error.as_deref())
-        && let Some((file, line)) = recap::error_place(text)
+    let mut problem = detail.clone();
+    if let Some(recap) = recap
+        && cannot_start(recap)
     {
-        failed.push(FailedTask {
-            task: "ansible-playbook".to_owned(),
-            file: Some(file),
-            line: Some(line),
-            module: None,
-            message: text.lines().next().unwrap_or_default().to_owned(),
-        });
+        problem = format!("Ansible cannot start{}", missing_collection(recap.error.as_deref()));
+        failed.extend(refusal(recap));
+    } else if let Some(recap) = recap
+        && recap.stats.is_some()
+        && !failed.is_empty()
+    {
+        problem = "failed".to_owned() + &reboots(recap);
     }
     let mut changed = tasks(end, &["changed"]);
     for task in failed.iter_mut().chain(&mut changed) {
@@ -79,8 +84,9 @@ pub(super) fn judge_in<'a>(end: &'a HostEnd, shown_folder: &Path) -> Judged<'a> 
     }
     slowest.sort_by_key(|(_, ms)| std::cmp::Reverse(*ms));
     slowest.truncate(SLOWEST);
-    let stats = recap.and_then(|recap| recap.stats).unwrap_or_default();
-    Judged { end, outcome, exit, detail, stats, failed, slowest, changed }
+    let stats = recap.map_or(end.figures, |recap| recap.stats.or(recap.so_far));
+    let detail = detail.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    Judged { end, outcome, exit, detail, problem, stats, failed, slowest, changed }
 }
 
 fn judge_recap(recap: &Recap) -> (SubjectOutcome, Exit, String) {
@@ -99,9 +105,9 @@ fn judge_recap(recap: &Recap) -> (SubjectOutcome, Exit, String) {
             let text = "ansible-playbook ended without its own recap".to_owned();
             (SubjectOutcome::Unknown, Exit::Unavailable, text)
         }
-        // Ansible's 1, 4 and 5 before any task: it could not read the playbook or its options.
-        (State::Done, Some(1 | 4 | 5), None) if recap.tasks == 0 => {
+        _ if cannot_start(recap) => {
             let (error, hint) = (error(), missing_collection(recap.error.as_deref()));
+            let error = error.lines().next().unwrap_or_default();
             (SubjectOutcome::Failed, Exit::Usage, format!("Ansible cannot start: {error}{hint}"))
         }
         (State::Done, rc, None) => {
@@ -115,7 +121,19 @@ fn judge_recap(recap: &Recap) -> (SubjectOutcome, Exit, String) {
             (SubjectOutcome::Failed, Exit::Verdict, text)
         }
         (State::Timeout, ..) => {
-            let text = format!("ended at the deadline after {} results, at {at}", recap.tasks);
+            let ran = format!("ended at the deadline after {} results, at {at}", recap.tasks);
+            let text = match &recap.lock {
+                Some((_, holder)) if recap.tasks == 0 && recap.last.is_none() => {
+                    format!("waited until the deadline for the lock of another run ({holder})")
+                }
+                Some((ms, holder)) => {
+                    let waited = human(Duration::from_millis(*ms));
+                    format!(
+                        "{ran}; before, it waited {waited} for the lock of another run ({holder})"
+                    )
+                }
+                None => ran,
+            };
             (SubjectOutcome::Failed, Exit::Timeout, text)
         }
         (State::Cancelled, ..) => {
@@ -149,6 +167,20 @@ fn judge_recap(recap: &Recap) -> (SubjectOutcome, Exit, String) {
             (SubjectOutcome::Unknown, Exit::Unavailable, format!("cannot run: {}", error()))
         }
     }
+}
+
+/// Ansible's 1, 4 and 5 before any task: it could not read the playbook or its options.
+fn cannot_start(recap: &Recap) -> bool {
+    let refused = matches!((recap.state, recap.rc), (State::Done, Some(1 | 4 | 5)));
+    refused && recap.stats.is_none() && recap.tasks == 0
+}
+
+/// What Ansible says of a playbook that it cannot read, with its place and Ansible's excerpt of it.
+fn refusal(recap: &Recap) -> Option<FailedTask> {
+    let text = recap.error.as_deref()?;
+    let (file, line) = recap::error_place(text).unzip();
+    let (task, message) = ("ansible-playbook".to_owned(), text.trim().to_owned());
+    Some(FailedTask { task, file, line, module: None, message })
 }
 
 /// What to do about a collection that the host does not have, when that is what Ansible says.
@@ -222,6 +254,17 @@ mod tests {
             "status 137 (killed; out of memory?) at t",
         );
         check(r#"{"state":"timeout","tasks":3,"last":"t"}"#, Exit::Timeout, "3 results, at t");
+        let lock = r#""lock":[2000,"run r1 since x"]"#;
+        check(
+            &format!(r#"{{"state":"timeout","tasks":3,"last":"t",{lock}}}"#),
+            Exit::Timeout,
+            "at t; before, it waited 2.0 s for the lock of another run (run r1 since x)",
+        );
+        check(
+            &format!(r#"{{"state":"timeout",{lock}}}"#),
+            Exit::Timeout,
+            "waited until the deadline for the lock of another run (run r1 since x)",
+        );
         check(r#"{"state":"locked","error":"run r1"}"#, Exit::Unavailable, "another run (run r1)");
         check(r#"{"state":"no-ansible","error":"x"}"#, Exit::Verdict, "--install-ansible");
         check(r#"{"state":"duplicate"}"#, Exit::Unavailable, "cannot run");

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 pub(super) fn subject(host: &Judged<'_>) -> Subject {
-    let Stats { ok, changed, failed, skipped, unreachable, rescued, ignored } = host.stats;
+    // What is not known is null.
+    let figure = |of: fn(&Stats) -> u64| host.stats.as_ref().map(of);
     let slowest: Vec<Value> =
         host.slowest.iter().map(|(task, ms)| json!({"task": task, "elapsed_ms": ms})).collect();
     let changed_tasks: Vec<Value> = host
@@ -17,8 +18,9 @@ pub(super) fn subject(host: &Judged<'_>) -> Subject {
         .map(|task| json!({"task": task.task, "file": task.file, "line": task.line}))
         .collect();
     let mut data = json!({
-        "ok": ok, "changed": changed, "failed": failed, "skipped": skipped,
-        "unreachable": unreachable, "rescued": rescued, "ignored": ignored,
+        "ok": figure(|s| s.ok), "changed": figure(|s| s.changed), "failed": figure(|s| s.failed),
+        "skipped": figure(|s| s.skipped), "unreachable": figure(|s| s.unreachable),
+        "rescued": figure(|s| s.rescued), "ignored": figure(|s| s.ignored),
         "failed_tasks": host.failed, "changed_tasks": changed_tasks, "slowest": slowest,
     });
     let events = host.end.events.as_deref().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! The report for people, on stdout.
 
 use super::judged::{Judged, reboots};
-use super::{place, printable, slowest};
+use super::{by_same, place, printable, slowest};
 use crate::drive::Ending;
 use crate::recap::{self, Stats};
 use deploy_cli::human;
@@ -18,26 +18,35 @@ pub(super) fn text(title: &str, hosts: &[Judged<'_>]) -> String {
     // Writing to a String cannot fail.
     let _ = writeln!(out, "  {:<width$}{columns}      time", "host");
     for host in hosts {
-        let Stats { ok, changed, failed, skipped, unreachable, .. } = host.stats;
-        let time = human(host.end.elapsed);
+        let figure = |of: fn(&Stats) -> u64| {
+            host.stats.as_ref().map_or_else(|| "-".to_owned(), |stats| of(stats).to_string())
+        };
+        let time = if host.is_untouched() { "-".to_owned() } else { human(host.end.elapsed) };
         let _ = writeln!(
             out,
-            "  {:<width$}{ok:>5}{changed:>9}{failed:>8}{skipped:>9}{unreachable:>13}{time:>10}",
-            printable(&host.end.name)
+            "  {:<width$}{:>5}{:>9}{:>8}{:>9}{:>13}{time:>10}",
+            printable(&host.end.name),
+            figure(|s| s.ok),
+            figure(|s| s.changed),
+            figure(|s| s.failed),
+            figure(|s| s.skipped),
+            figure(|s| s.unreachable),
         );
     }
-    let untouched: Vec<&str> = hosts
-        .iter()
-        .filter(|host| host.is_untouched())
-        .map(|host| host.end.name.as_str())
-        .collect();
-    if let Some(first) = hosts.iter().find(|host| host.is_untouched()) {
-        let names = printable(&untouched.join(", "));
-        let _ = writeln!(out, "{}: {names}", printable(&first.detail));
+    let untouched = hosts.iter().filter(|host| host.is_untouched());
+    for (detail, names) in by_same(untouched.map(|host| (host.detail.as_str(), host))) {
+        let _ = writeln!(out, "{}: {}", printable(detail), printable(&names.join(", ")));
     }
-    for host in hosts.iter().filter(|host| host.is_bad()) {
-        let _ = writeln!(out, "{}: {}", printable(&host.end.name), printable(&host.detail));
-        for task in &host.failed {
+    let bad = hosts.iter().filter(|host| host.is_bad());
+    let bad = bad.map(|host| ((host.problem.as_str(), &host.failed), host));
+    for ((problem, failed), names) in by_same(bad) {
+        let mut lines = problem.lines();
+        let first = lines.next().unwrap_or_default();
+        let _ = writeln!(out, "{}: {}", printable(&names.join(", ")), printable(first));
+        for line in lines {
+            let _ = writeln!(out, "  | {}", printable(line));
+        }
+        for task in failed {
             let module = task.module.as_deref().unwrap_or("-");
             let _ = writeln!(
                 out,
@@ -52,15 +61,14 @@ pub(super) fn text(title: &str, hosts: &[Judged<'_>]) -> String {
             }
         }
     }
-    for host in hosts {
-        if !host.changed.is_empty() {
-            let _ = writeln!(out, "{}: changed", printable(&host.end.name));
-        }
-        for task in host.changed.iter().take(LISTED) {
+    let changed = hosts.iter().filter(|host| !host.changed.is_empty());
+    for (changed, names) in by_same(changed.map(|host| (&host.changed, host))) {
+        let _ = writeln!(out, "{}: changed", printable(&names.join(", ")));
+        for task in changed.iter().take(LISTED) {
             let _ = writeln!(out, "  {}: {}", printable(&place(task)), printable(&task.task));
         }
-        if host.changed.len() > LISTED {
-            let _ = writeln!(out, "  and {} more", host.changed.len() - LISTED);
+        if changed.len() > LISTED {
+            let _ = writeln!(out, "  and {} more", changed.len() - LISTED);
         }
     }
     for host in hosts.iter().filter(|host| host.outcome == SubjectOutcome::Success) {

@@ -76,7 +76,15 @@ mod tests {
     fn host(name: &str, ending: Ending, results: &str) -> HostEnd {
         let elapsed = Duration::from_millis(5000);
         let results = recap::results(results);
-        HostEnd { name: name.to_owned(), ending, elapsed, results, events: None, log: None }
+        HostEnd {
+            name: name.to_owned(),
+            ending,
+            elapsed,
+            figures: None,
+            results,
+            events: None,
+            log: None,
+        }
     }
 
     fn drawn(ends: &[HostEnd]) -> Option<String> {

@@ -210,6 +210,12 @@ fn an_instance_without_agent_is_unavailable_and_no_right_is_denied() {
     let outcome = repository.tool(&double, &[]).run();
     ended(&outcome, 6, &["sip-1 (i-0000000000000000a): not registered with Systems Manager"]);
     assert_eq!(double.count("SendCommand"), 0);
+    let double = Double::start(&[Fault::Gone]);
+    let outcome = repository.tool(&double, &["--limit", "all"]).run();
+    let said =
+        ["cannot reach sip-2 (i-0000000000000000b): not registered with", "`tf-to-inventory`"];
+    ended(&outcome, 6, &said);
+    assert_eq!(double.count("SendCommand"), 0);
     let double = Double::start(&[Fault::Deny]);
     ended(&repository.tool(&double, &[]).run(), 5, &["ssm:DescribeInstanceInformation"]);
 }

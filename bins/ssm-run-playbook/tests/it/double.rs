@@ -23,6 +23,12 @@ pub(crate) enum Fault {
     CutRecap,
     /// No instance is known.
     NoAgents,
+    /// The second instance was terminated: every call that names it is refused.
+    Gone,
+    /// As `Gone`, but only from the first SendCommand on.
+    GoneSinceAsked,
+    /// No answer ever comes.
+    Hang,
     /// Everything is denied.
     Deny,
     /// Ansible is not on a host's PATH.
@@ -183,6 +189,9 @@ impl Drop for Double {
     }
 }
 
+/// The instance of `Fault::Gone`.
+const GONE: &str = crate::SECOND;
+
 struct Answer {
     state: Shared,
     root: PathBuf,
@@ -210,6 +219,20 @@ impl Respond for Answer {
         };
         if faults.contains(&Fault::Deny) {
             return error(400, "AccessDeniedException", "not allowed");
+        }
+        if faults.contains(&Fault::Hang) {
+            return ok(&json!({})).set_delay(std::time::Duration::from_secs(60));
+        }
+        let gone = faults.contains(&Fault::Gone)
+            || (faults.contains(&Fault::GoneSinceAsked) && self.asked_to_send());
+        let names =
+            |field: &Value| field.as_array().is_some_and(|ids| ids.iter().any(|id| id == GONE));
+        if gone && (names(&body["InstanceIds"]) || names(&body["Filters"][0]["Values"])) {
+            return error(
+                400,
+                "InvalidInstanceId",
+                "an instance is not in a valid state for account",
+            );
         }
         match operation {
             "DescribeInstanceInformation" if faults.contains(&Fault::NoAgents) => {
@@ -336,6 +359,10 @@ impl Answer {
             }
             _ => refused(403, "AccessDenied"),
         }
+    }
+
+    fn asked_to_send(&self) -> bool {
+        lock(&self.state).requests.iter().any(|(name, _)| name == "SendCommand")
     }
 
     fn send(&self, body: &Value, faults: &HashSet<Fault>) -> ResponseTemplate {

@@ -100,10 +100,9 @@ fn a_failing_task_is_named_with_file_line_module_and_message() {
     playbooks/site.yml: 1 of 1 hosts not good
     host ok changed failed skipped unreachable time
     sip-1 1 0 1 0 0 TIME s
-    sip-1: ok=1 changed=0 failed=1 skipped=0 unreachable=0, at demo : Breaks
+    sip-1: failed
     ansible/roles/demo/tasks/main.yml:5: demo : Breaks (ansible.builtin.command)
-    | non-zero return code
-    | stderr: it broke
+    | non-zero return code (rc 194): it broke
     ");
     let task = &repository.report()["subjects"][0]["data"]["failed_tasks"][0];
     assert_eq!(task["line"], 5);
@@ -146,7 +145,7 @@ fn two_hosts_are_judged_each_by_itself_with_one_command() {
     let repository = Repository::new(&tasks);
     let double = Double::start(&[]);
     let outcome = repository.tool(&double, &["--limit", "all"]).run();
-    ended(&outcome, 1, &["1 of 2 hosts not good", "sip-2: ok=2 changed=2 failed=1", "not here"]);
+    ended(&outcome, 1, &["1 of 2 hosts not good", "sip-2: failed", "not here"]);
     // The bundle goes to both at once, or to each when they ask for it at different times.
     assert!((2..=3).contains(&double.runs()), "{:?}", double.operations());
     assert_eq!((runs_counted(work.path(), "sip-1"), runs_counted(work.path(), "sip-2")), (1, 1));
@@ -199,6 +198,19 @@ fn a_lost_reply_does_not_run_the_playbook_twice() {
     ended(&repository.tool(&double, &[]).run(), 0, &[]);
     assert_eq!(runs_counted(work.path(), "sip-1"), 2);
     assert_eq!((double.count("SendCommand"), double.count("ListCommands")), (1, 1));
+}
+
+#[test]
+fn a_host_that_is_gone_when_the_command_is_sent_does_not_stop_the_others() {
+    let repository = Repository::new("- name: Fine\n  ansible.builtin.debug:\n    msg: x\n");
+    let double = Double::start(&[Fault::GoneSinceAsked]);
+    let outcome = repository.tool(&double, &["--limit", "all"]).run();
+    ended(
+        &outcome,
+        6,
+        &["sip-2: it cannot take the command: not registered", "1 of 2 hosts not good"],
+    );
+    assert_eq!(repository.report()["subjects"][0]["outcome"], "success");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::double::{Double, Fault};
 use crate::{FIRST, Repository, ended};
+use serde_json::Value;
 use std::fs;
 use std::io::Read as _;
 use std::path::Path;
@@ -27,6 +28,11 @@ pub(crate) fn until(what: &str, limit: Duration, done: impl Fn() -> bool) {
     }
 }
 
+/// A time to sleep that no other run of these tests on this machine has.
+pub(crate) fn own(seconds: u32, test: u32) -> String {
+    format!("{seconds}.{test}{:07}", std::process::id())
+}
+
 /// Whether a process sleeps for exactly this long: the playbook's own `sleep`.
 pub(crate) fn sleeps(seconds: &str) -> bool {
     let wanted = format!("sleep\0{seconds}\0");
@@ -40,7 +46,7 @@ pub(crate) fn signal(child: &std::process::Child, name: &str) {
     assert!(status.success());
 }
 
-fn stopped_by(name: &str, code: i32, seconds: &'static str) {
+fn stopped_by(name: &str, code: i32, seconds: &str) {
     let work = tempfile::tempdir().unwrap();
     let mark = work.path().join("mark");
     let repository = sleeping(&mark, seconds);
@@ -59,6 +65,8 @@ fn stopped_by(name: &str, code: i32, seconds: &'static str) {
     assert!(took < Duration::from_secs(7), "{took:?}");
     assert!(text.contains("cancelled; 1 results, at task: demo : Sleep"), "{text}");
     assert_eq!(double.count("CancelCommand"), 1, "{text}");
+    let data = &repository.report()["subjects"][0]["data"];
+    assert_eq!((&data["changed"], &data["failed"]), (&1.into(), &0.into()), "{text}");
     // Ansible may end its task, then everything of the run is gone and the lock is free.
     let next = sleeping(&work.path().join("next"), "0");
     let outcome = next.tool(&double, &[]).run();
@@ -68,25 +76,27 @@ fn stopped_by(name: &str, code: i32, seconds: &'static str) {
 
 #[test]
 fn ctrl_c_cancels_says_what_ran_and_the_next_run_continues() {
-    stopped_by("-INT", 130, "3.125");
+    stopped_by("-INT", 130, &own(3, 1));
 }
 
 #[test]
 fn sigterm_ends_a_task_that_would_never_end() {
-    stopped_by("-TERM", 143, "3000.125");
+    stopped_by("-TERM", 143, &own(3000, 1));
 }
 
 #[test]
 fn the_deadline_ends_ansible_on_the_host_and_says_what_ran() {
     let work = tempfile::tempdir().unwrap();
     let mark = work.path().join("mark");
-    let repository = sleeping(&mark, "11.25");
+    let seconds = own(11, 2);
+    let repository = sleeping(&mark, &seconds);
     let double = Double::start(&[]);
     let outcome = repository.tool(&double, &["--timeout", "8s"]).run();
     ended(&outcome, 4, &["ended at the deadline after", "at demo : Sleep"]);
     assert!(mark.exists() && !work.path().join("mark-after").exists());
-    assert!(!sleeps("11.25"));
+    assert!(!sleeps(&seconds));
     assert_eq!(repository.report()["outcome"], "timeout");
+    assert_eq!(repository.report()["subjects"][0]["data"]["changed"], 1);
 }
 
 #[test]
@@ -112,5 +122,28 @@ fn a_host_that_another_run_holds_is_named_with_that_run() {
     for wait in ["1s", "0s"] {
         let outcome = repository.tool(&double, &["--lock-wait", wait]).run();
         ended(&outcome, 6, &["locked by another run (run r1 since 2026-01-01T00:00:00Z)"]);
+        assert_eq!(repository.report()["subjects"][0]["data"]["ok"], Value::Null);
+    }
+    let outcome = repository.tool(&double, &["--timeout", "2s"]).run();
+    let said =
+        "waited until the deadline for the lock of another run (run r1 since 2026-01-01T00:00:00Z)";
+    ended(&outcome, 4, &[said]);
+}
+
+#[test]
+fn the_deadline_holds_while_aws_does_not_answer() {
+    let repository = Repository::new("[]\n");
+    let silent = Double::start(&[Fault::Hang]);
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (url, deadline) in [(silent.url(), 1), (format!("http://{closed}"), 2)] {
+        let start = Instant::now();
+        let outcome = repository
+            .tool(&silent, &["--timeout", &format!("{deadline}s")])
+            .env("AWS_ENDPOINT_URL", url)
+            .run();
+        let said = format!("the time was over after {deadline}.0 s and AWS did not answer");
+        ended(&outcome, 4, &[&said, "0 of 1 hosts good, 1 not touched"]);
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(deadline + 2), "{took:?}");
     }
 }
