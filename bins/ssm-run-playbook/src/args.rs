@@ -125,7 +125,7 @@ pub struct Args {
     pub batch: Option<Batches>,
 
     /// Leave the other hosts alone when more hosts of a batch than this are not good, e.g. `1` or `10%` [default: 0].
-    /// Without `--batch` it is Systems Manager's own MaxErrors, by default 100%.
+    /// Without `--batch` all hosts begin at once, and none is left to be spared.
     #[arg(long, value_name = "N|N%")]
     pub max_errors: Option<Amount>,
 

@@ -29,6 +29,8 @@ const DEADLINE_GRACE: Duration = Duration::from_secs(20);
 const POLL_EVERY: Duration = Duration::from_secs(2);
 /// The agent pushes once a second; a task shall be seen within three.
 const LIVE_EVERY: Duration = Duration::from_secs(1);
+/// Hosts are asked what they do: early once, so that a person sees that something happens, then now and then.
+const PROGRESS_FIRST: Duration = Duration::from_secs(3);
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 /// Small side commands: parts of a bundle, progress, slices of a log.
 const SIDE_EXECUTION: Duration = Duration::from_secs(60);
@@ -229,19 +231,10 @@ impl<'a> Drive<'a> {
         let comment = format!("ssm-run-playbook {} #{} {what}", self.plan.run, self.numbers.get());
         self.sending.replace(Some(comment.clone()));
         let (execution, delivery) = limits;
-        // Inside a wave all hosts run; the wave itself is judged.
-        let max_errors = match self.plan.max_errors {
-            Some(amount) if self.plan.waves.len() == 1 && matches!(kind, Kind::Run { .. }) => {
-                amount.to_string()
-            }
-            _ => "100%".to_owned(),
-        };
-        let max_errors = max_errors.as_str();
         // Only runs have something to tell.
         let log_group = self.plan.log_group.as_deref();
         let log_group = log_group.filter(|_| matches!(kind, Kind::Run { .. }));
-        let order =
-            Order { ids, script, comment: &comment, execution, max_errors, delivery, log_group };
+        let order = Order { ids, script, comment: &comment, execution, delivery, log_group };
         let command = self.ssm.send(&order).await?;
         self.ctx.progress().debug(&format!("command {command}: {comment}"));
         let waiting = ids.iter().cloned().collect();
@@ -325,7 +318,8 @@ impl<'a> Drive<'a> {
     /// Polls until every host has an end. False when the time is over and there is nothing to wait for, because none
     /// of the rest has started.
     async fn wait(&self, hosts: usize) -> Result<bool, Error> {
-        let (begun, mut last_progress) = (Instant::now(), Instant::now());
+        let begun = Instant::now();
+        let mut next_progress = begun + PROGRESS_FIRST;
         let mut hungry = Hungry::default();
         let mut outage: Option<Instant> = None;
         while self.ends.borrow().len() < hosts {
@@ -356,8 +350,8 @@ impl<'a> Drive<'a> {
             }
             self.follow().await;
             let followed = self.live.is_some() && !self.deaf.get();
-            if !followed && last_progress.elapsed() >= PROGRESS_EVERY {
-                last_progress = Instant::now();
+            if !followed && Instant::now() >= next_progress {
+                next_progress = Instant::now() + PROGRESS_EVERY;
                 self.ask_progress().await?;
             }
             self.ctx.progress().heartbeat(|| {

@@ -168,6 +168,10 @@ impl Plan {
             Some(batches) => batches.sizes(hosts.len()),
             None => vec![hosts.len()],
         };
+        if args.max_errors.is_some() && args.batch.is_none() {
+            let text = "`--max-errors` spares no host without `--batch`: all of them begin at once";
+            ctx.progress().warn(text);
+        }
         ctx.progress().step(&format!(
             "{}: {} files in {} bytes, sha256 {}",
             shown_folder.join(&playbook).display(),

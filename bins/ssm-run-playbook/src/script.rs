@@ -31,7 +31,8 @@ broken() { rm -rf "$base/incoming/$run" "$base/runs/$run/work"; answer broken "$
 "#;
 
 /// Installs Ansible where it is missing. In a session of its own: a package manager that is killed with a cancelled command
-/// would leave its packages half installed. apt waits for dpkg's lock, but not for the one of its lists.
+/// would leave its packages half installed. apt waits for dpkg's lock, but not for the one of its lists. Of what apt
+/// said, its errors and warnings go home.
 const INSTALL: &str = r#"if ! command -v python3 > /dev/null || ! command -v ansible-playbook > /dev/null; then
   command -v apt-get > /dev/null || answer install-failed 'there is no apt-get; install ansible-core by other means' 1
   cat > "$base/install.sh" << 'EOF'
@@ -44,7 +45,7 @@ until apt-get -q update > "$1" 2>&1; do
 done
 apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends python3 ansible-core >> "$1" 2>&1
 EOF
-  setsid -w sh "$base/install.sh" "$base/install.log" || answer install-failed "$(tail -n 6 "$base/install.log" | tr '\n\t' '; ' | tr -cd '[:print:]' | tr -d '"\\' | tail -c 700)" 1
+  setsid -w sh "$base/install.sh" "$base/install.log" || answer install-failed "$( (grep -E '^([EW]|dpkg): ' "$base/install.log" || cat "$base/install.log") | tail -n 6 | tr '\n\t' '; ' | tr -cd '[:print:]' | tr -d '"\\' | tail -c 700)" 1
 fi
 "#;
 
@@ -92,6 +93,8 @@ const FETCH: &str = r#"import re, shutil, sys, urllib.error, urllib.request
 try:
     with urllib.request.urlopen(sys.stdin.read(), timeout=60) as source, open(sys.argv[1], "wb") as file:
         shutil.copyfileobj(source, file)
+        if source.length:
+            raise OSError("the answer ended %d bytes too early" % source.length)
 except urllib.error.HTTPError as error:
     print("status %d" % error.code)
     sys.exit(44 if error.code == 404 else 1)
@@ -149,7 +152,7 @@ mv "$incoming/bundle" "$bundle/bundle.tar.gz" && rm -rf "$incoming" || broken "c
     44) answer need-bundle '' 0 ;;
     *) broken "cannot fetch the bundle: $said" ;;
   esac
-  right "$incoming/bundle" || broken 'the bundle arrived damaged'
+  right "$incoming/bundle" || broken "the object ssm-run-playbook/$sha.tar.gz in the bucket is not what its name says; delete it"
   mv "$incoming/bundle" "$bundle/bundle.tar.gz" && rm -rf "$incoming" || broken "cannot write to $bundle"
 fi
 "#,

@@ -38,8 +38,6 @@ pub(crate) struct Order<'a> {
     pub(crate) comment: &'a str,
     /// The agent kills the script after this; 5 to 172,800 s.
     pub(crate) execution: Duration,
-    /// Hosts that may fail before no further one is sent the command, a number or a percentage.
-    pub(crate) max_errors: &'a str,
     /// The command expires when it has not started after this; at least 30 s.
     pub(crate) delivery: Duration,
     /// The agents copy the output to this CloudWatch Logs group while the script runs.
@@ -185,7 +183,8 @@ impl Ssm {
             .parameters("executionTimeout", vec![seconds(order.execution)])
             .timeout_seconds(i32::try_from(order.delivery.as_secs()).unwrap_or(i32::MAX))
             .max_concurrency("100%")
-            .max_errors(order.max_errors)
+            // All hosts of a command begin at once, so that it has nobody to spare; our waves do that.
+            .max_errors("100%")
             .comment(order.comment)
             .customize()
             // The SDK's own retries would send it twice.

@@ -40,15 +40,6 @@ impl FromStr for Amount {
     }
 }
 
-impl std::fmt::Display for Amount {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Count(count) => write!(f, "{count}"),
-            Self::Percent(percent) => write!(f, "{percent}%"),
-        }
-    }
-}
-
 /// Sizes of waves, comma-separated; the last one repeats.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batches(Vec<Amount>);

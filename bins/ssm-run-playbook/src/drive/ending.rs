@@ -59,8 +59,9 @@ pub(super) fn believe(mut recap: Recap, invocation: &Invocation) -> Ending {
 /// What the script's own programs complained about; the list of invocations has stderr after this line.
 fn errors(output: &str) -> Option<String> {
     let said = output.split_once("----------ERROR-------")?.1;
-    let mut lines: Vec<&str> =
-        said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    // The agent's own line says nothing that the recap does not.
+    let noise = |line: &&str| line.is_empty() || line.starts_with("failed to run commands: ");
+    let mut lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !noise(line)).collect();
     // Programs in a pipe complain one by one of the same.
     lines.truncate(2);
     (!lines.is_empty()).then(|| lines.join("; ").chars().take(300).collect())
@@ -77,10 +78,6 @@ pub(super) fn without_recap(
     match invocation.details.as_str() {
         "DeliveryTimedOut" => not_delivered("its agent did not take the command in time"),
         "Undeliverable" => not_delivered("the command could not be delivered"),
-        "Terminated" if plan.max_errors.is_some() => Ending::NotTouched(
-            "Systems Manager sent it nothing, since more hosts failed than `--max-errors` allows"
-                .to_owned(),
-        ),
         "Terminated" => not_delivered("Systems Manager ended the command before it was sent"),
         "InvalidPlatform" => not_delivered("the document does not run on its platform"),
         "AccessDenied" => not_delivered("Systems Manager was denied access to it"),
@@ -160,10 +157,11 @@ mod tests {
             Ending::Recap(recap) => recap.error.unwrap(),
             other => panic!("{other:?}"),
         };
+        let agent = "failed to run commands: exit status 1\n";
         let errors = "\n----------ERROR-------\nbase64: write error: No space left on device\n";
         let expected = "cannot write to /x: base64: write error: No space left on device";
-        assert_eq!(said(&format!("{text}{errors}")), expected);
-        assert_eq!(said(text), "cannot write to /x");
+        assert_eq!(said(&format!("{text}{errors}{agent}")), expected);
+        assert_eq!(said(&format!("{text}\n----------ERROR-------\n{agent}")), "cannot write to /x");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Hosts in waves.
 
-use crate::double::{Double, Fault};
+use crate::double::Double;
 use crate::stops::{own, signal, sleeps, until};
 use crate::{FIRST, Repository, SECOND, ended};
 use std::fs;
@@ -83,13 +83,16 @@ fn a_batch_may_have_as_many_errors_as_allowed_and_the_command_between_decides() 
 }
 
 #[test]
-fn hosts_that_systems_manager_itself_left_alone_are_listed() {
-    let repository = repository("[]\n");
-    let double = Double::start(&[Fault::TooManyErrors]);
+fn errors_allowed_without_batches_spare_nobody_and_that_is_said() {
+    let repository = repository(FAILS_ON);
+    let double = Double::start(&[]);
     let outcome = repository.tool(&double, &["--limit", "all", "--max-errors", "0"]).run();
-    let said = ["2 not touched", "than `--max-errors` allows: sip-2, sip-3"];
-    ended(&outcome, 1, &said);
-    assert!(double.bodies_of("SendCommand")[0].contains(r#""MaxErrors":"0""#));
+    ended(
+        &outcome,
+        1,
+        &["1 of 3 hosts not good", "`--max-errors` spares no host without `--batch`"],
+    );
+    assert!(double.bodies_of("SendCommand")[0].contains(r#""MaxErrors":"100%""#));
 }
 
 #[test]

@@ -35,14 +35,14 @@ pub(crate) enum Fault {
     NoAnsible,
     /// The agent never takes a command.
     Silent,
-    /// Only the first host of a command gets it, as when that fails and MaxErrors is 0.
-    TooManyErrors,
     /// Nothing may be put into the bucket.
     DenyBucket,
     /// The object is gone when it is first read.
     ObjectGone,
     /// The instances' role may not read secrets.
     DenySecrets,
+    /// Secrets are asked for in vain.
+    SilentSecrets,
 }
 
 #[derive(Debug, Default)]
@@ -256,6 +256,9 @@ impl Respond for Answer {
             "GetSecretValue" | "GetParameter" if faults.contains(&Fault::DenySecrets) => {
                 error(400, "AccessDeniedException", "not for this role: hunter2")
             }
+            "GetSecretValue" if faults.contains(&Fault::SilentSecrets) => {
+                ok(&json!({})).set_delay(std::time::Duration::from_secs(60))
+            }
             "GetSecretValue" => secret(&body["SecretId"], "SecretString"),
             "GetParameter" => match secret(&body["Name"], "Value") {
                 _ if body["WithDecryption"] != true => {
@@ -383,19 +386,12 @@ impl Answer {
         let (status, details) =
             if silent { ("Pending", "Pending") } else { ("InProgress", "In Progress") };
         let pending = || Invocation { status, details, ..Invocation::default() };
-        let mut invocations: HashMap<String, Invocation> =
+        let invocations: HashMap<String, Invocation> =
             ids.iter().map(|id| (id.clone(), pending())).collect();
-        let mut reached = ids;
-        if faults.contains(&Fault::TooManyErrors) {
-            for id in reached.split_off(1) {
-                let (status, details) = ("Cancelled", "Terminated");
-                invocations.insert(id, Invocation { status, details, ..Invocation::default() });
-            }
-        }
         state.commands.push(Sent { id: command.clone(), comment: comment.clone(), invocations });
         drop(state);
         if !silent {
-            for id in reached {
+            for id in ids {
                 let (script, command) = (script.replace("INSTANCE", &id), command.clone());
                 self.execute(id, command, &script, faults.contains(&Fault::NoAnsible));
             }
@@ -409,12 +405,14 @@ impl Answer {
         std::fs::create_dir_all(&home).unwrap();
         let file = home.join(format!("{command}.sh"));
         std::fs::write(&file, script).unwrap();
+        std::fs::create_dir_all(home.join("tmp")).unwrap();
         let path = if without_ansible { python_only(&home) } else { search_path() };
         let mut run = Command::new("/bin/sh");
         run.arg(&file)
             .env_clear()
             .env("PATH", path)
             .env("HOME", &home)
+            .env("TMPDIR", home.join("tmp"))
             .env("AWS_SSM_INSTANCE_ID", &id)
             .env("AWS_SSM_REGION_NAME", "us-east-1")
             .env("AWS_ENDPOINT_URL", &self.url)
