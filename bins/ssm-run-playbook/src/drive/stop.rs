@@ -69,7 +69,9 @@ impl Drive<'_> {
             self.calls.borrow_mut().push(call);
         }
         let open: Vec<Call> = self.calls.borrow().clone();
-        for call in open.iter().filter(|call| !call.waiting.is_empty()) {
+        // A question for the progress ends by itself.
+        let lasting = |call: &&Call| call.kind != Kind::Progress && !call.waiting.is_empty();
+        for call in open.iter().filter(lasting) {
             let ids: Vec<String> = call.waiting.iter().cloned().collect();
             for some in ids.chunks(IDS_PER_CALL) {
                 if let Err(error) = self.ssm.cancel(&call.command, some).await {

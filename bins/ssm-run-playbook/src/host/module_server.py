@@ -13,6 +13,7 @@ import signal
 import socket
 import struct
 import sys
+import tempfile
 import threading
 import types
 
@@ -129,6 +130,23 @@ def keep_compiled(folder):
     zipimport._compile_source = remembered
 
 
+def note_folders(path):
+    """Writes down the folders that modules make for themselves: one that is killed cannot remove them."""
+    make = tempfile.mkdtemp
+
+    def noted(suffix=None, prefix=None, dir=None):
+        folder = make(suffix, prefix, dir)
+        if isinstance(folder, str) and os.path.basename(folder).startswith(("ansible_", "ansible-")):
+            try:
+                with open(path, "a", encoding="utf-8", errors="surrogateescape") as file:
+                    file.write(folder + "\n")
+            except OSError:
+                pass  # No module fails for that.
+        return folder
+
+    tempfile.mkdtemp = noted
+
+
 def serve(listener):
     """Returns in the process that shall run a module, with its program."""
     while True:
@@ -183,6 +201,7 @@ def main():
         except ImportError:
             pass
     keep_compiled(folder)
+    note_folders(folder + "/made")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     program, names = become(*serve(socket.socket(fileno=int(descriptor))))
     exec(program, names)  # What ends the program ends this process, in Python's own way.

@@ -5,6 +5,8 @@
 # that closes, or when the time is over, it lets Ansible end its task, then ends everything that is left of it, and
 # only then releases the lock. It adopts orphans, so nothing of a cancelled run survives.
 #
+# Python 3.6 and newer.
+#
 # stdout: one line `ssm-run-playbook/1 {json}` of at most 1,500 characters, then what fits of events and log.
 #
 # With --allow-reboot the first process may end with 194 once Ansible asked for a reboot: the agent reboots the host and
@@ -24,6 +26,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 from answer import MARKER, fit, masked, pack, summarise
@@ -67,6 +70,10 @@ def signal_all(pids, number):
             pass
 
 
+class Stopped(Exception):
+    """The run shall end before Ansible began: `cancelled` or `timeout`."""
+
+
 class Supervisor:
     def __init__(self, base, folder, pipe):
         self.base, self.folder, self.pipe = base, folder, pipe
@@ -91,6 +98,7 @@ class Supervisor:
         self.deadline = self.began + self.request["timeout_s"]
         self.waited = None  # milliseconds, and who held the lock
         self.masks = []
+        self.pids = set()  # of what was ended
         self.config = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True)
         self.config.read(os.path.join(self.work, "ansible.cfg"), encoding="utf-8")
         self.host, has_interpreter = self.find_host()
@@ -227,6 +235,29 @@ class Supervisor:
         self.masks = masks(values)
         return extra_vars, vaults
 
+    def secrets_in_time(self):
+        """The secrets, unless the run shall end while nobody answers for them: a request cannot be called off."""
+        answers = []
+
+        def resolve():
+            try:
+                answers.append((self.secrets(), None))
+            except Exception as error:
+                answers.append((None, error))
+
+        asking = threading.Thread(target=resolve, daemon=True)
+        asking.start()
+        while asking.is_alive():
+            asking.join(0.05)
+            if self.parent_gone(0):
+                raise Stopped("cancelled")
+            if time.monotonic() >= self.deadline:
+                raise Stopped("timeout")
+        secrets, error = answers[0]
+        if error is not None:
+            raise error
+        return secrets
+
     def serve_modules(self, env):
         """Starts the process that runs modules, and tells Ansible of it."""
         if not self.python:
@@ -257,7 +288,7 @@ class Supervisor:
     def command(self, ansible):
         """Writes the private files and returns the command line, which holds no variable."""
         os.mkdir(self.private, 0o700)
-        extra_vars, vaults = self.secrets()
+        extra_vars, vaults = self.secrets_in_time()
         self.keep("masks.json", json.dumps(self.masks))
         variables = {"ansible_connection": "local"}
         if self.python:
@@ -291,10 +322,13 @@ class Supervisor:
                 reason, stopping = ("cancelled" if gone else "timeout"), now
                 open(self.stop, "w", encoding="utf-8").close()
             if stopping is None:
-                if status is not None:
+                if status is None:
+                    continue
+                if not os.WIFSIGNALED(status):
                     return status, reason
-                continue
+                stopping = now  # Somebody killed it: what it left behind is in the middle of a task.
             left = descendants(os.getpid())
+            self.pids.update(map(str, left))
             if not left:
                 return status, reason
             ended = status is not None
@@ -332,7 +366,7 @@ class Supervisor:
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
-                    umask=0o022,  # Ours is 077, which must not reach the files that tasks make.
+                    preexec_fn=lambda: os.umask(0o022),  # Ours is 077, which must not reach the files that tasks make.
                 )
             code, reason = self.supervise(process.pid)
             if server in descendants(os.getpid()):
@@ -341,12 +375,11 @@ class Supervisor:
                 kept.write(masked(log.read().replace((self.work + os.sep).encode(), b""), self.masks))
         except ReferenceError as error:
             return {"state": error.state, "error": str(error)}
+        except Stopped as stopped:
+            return {"state": str(stopped), "last": "resolving secrets"}
         finally:
             shutil.rmtree(self.private, ignore_errors=True)
-            if room:
-                shutil.rmtree(room, ignore_errors=True)
-        if reason is not None:
-            self.sweep()
+            self.sweep(room)
         rc = None
         if code is not None:
             rc = os.WEXITSTATUS(code) if os.WIFEXITED(code) else 128 + os.WTERMSIG(code)
@@ -368,12 +401,23 @@ class Supervisor:
         recap["log"] = pack(os.path.join(self.folder, "log.b64"), log)
         return recap
 
-    def sweep(self):
-        """Ansible that was ended may leave what a task was about to put in place. Nothing of the run is alive."""
-        room = os.path.join(os.path.expanduser("~"), ".ansible", "tmp")
-        for name in os.listdir(room) if os.path.isdir(room) else []:
-            path = os.path.join(room, name)
-            if name.startswith("ansible-tmp-") and os.path.getmtime(path) >= self.started:
+    def sweep(self, room):
+        """Removes what modules and workers of this run made for themselves and could not remove, because they were
+        killed. Other people's Ansible has the same folders; ours are known by what the server wrote down, and by the
+        number of the process in the name."""
+        made = []
+        if room:
+            if os.path.exists(room + "/made"):
+                with open(room + "/made", encoding="utf-8", errors="surrogateescape") as file:
+                    made = file.read().splitlines()
+            shutil.rmtree(room, ignore_errors=True)
+        for parent in (os.path.join(os.path.expanduser("~"), ".ansible", "tmp"), "/var/tmp", "/tmp"):
+            for name in os.listdir(parent) if os.path.isdir(parent) else []:
+                parts = name.split("-")  # ansible-tmp-TIME-PROCESS-RANDOM
+                if name.startswith("ansible-tmp-") and len(parts) == 5 and parts[3] in self.pids:
+                    made.append(os.path.join(parent, name))
+        for path in made:
+            if not os.path.islink(path) and os.path.isdir(path) and os.lstat(path).st_mtime >= self.started - 1:
                 shutil.rmtree(path, ignore_errors=True)
 
     def prepare_reboot(self):

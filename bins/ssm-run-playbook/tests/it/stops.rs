@@ -67,21 +67,43 @@ fn stopped_by(name: &str, code: i32, seconds: &str) {
     assert_eq!(double.count("CancelCommand"), 1, "{text}");
     let data = &repository.report()["subjects"][0]["data"];
     assert_eq!((&data["changed"], &data["failed"]), (&1.into(), &0.into()), "{text}");
+    // Not this run's.
+    let others = double.home(FIRST).join("tmp/ansible_of_somebody_else_payload_1");
+    fs::create_dir(&others).unwrap();
     // Ansible may end its task, then everything of the run is gone and the lock is free.
     let next = sleeping(&work.path().join("next"), "0");
     let outcome = next.tool(&double, &[]).run();
     ended(&outcome, 0, &["1 of 1 hosts good"]);
     assert!(!sleeps(seconds) && !work.path().join("mark-after").exists());
+    let left = fs::read_dir(double.home(FIRST).join("tmp")).unwrap();
+    assert_eq!(left.map(|entry| entry.unwrap().path()).collect::<Vec<_>>(), [others]);
 }
 
 #[test]
 fn ctrl_c_cancels_says_what_ran_and_the_next_run_continues() {
-    stopped_by("-INT", 130, &own(3, 1));
+    stopped_by("-INT", 130, &own(6, 1));
 }
 
 #[test]
 fn sigterm_ends_a_task_that_would_never_end() {
     stopped_by("-TERM", 143, &own(3000, 1));
+}
+
+#[test]
+fn a_run_that_waits_for_a_secret_in_vain_frees_the_host_when_it_is_cancelled() {
+    let repository = Repository::new("- name: Fine\n  ansible.builtin.debug:\n    msg: x\n");
+    let double = Double::start(&[Fault::SilentSecrets]);
+    let args = ["-e", "a=secretsmanager:db"];
+    let mut child = repository.tool(&double, &args).spawn();
+    until("the question for the secret", Duration::from_secs(30), || {
+        double.count("GetSecretValue") > 0
+    });
+    signal(&child, "-INT");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let outcome = repository.tool(&double, &["--lock-wait", "5s"]).run();
+    ended(&outcome, 0, &["1 of 1 hosts good"]);
+    let outcome = repository.tool(&double, &args).args(["--timeout", "1s"]).run();
+    ended(&outcome, 4, &["ended at the deadline after 0 results, at resolving secrets"]);
 }
 
 #[test]
