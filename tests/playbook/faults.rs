@@ -73,7 +73,7 @@ pub(crate) fn a_disk_that_fills_is_named(cloud: &Cloud, host: &str) {
     cloud.say("a disk that fills is named");
 }
 
-/// The fault strikes at the agent's next command: the tool asks how far the run is every ten seconds.
+/// The fault strikes at the agent's next command: the tool asks now and then how far the run is.
 pub(crate) fn begin_a_run_whose_agent_dies(cloud: &Cloud, host: &str) -> Run {
     let run = begin_slow(cloud, "agent-dies", host, &["--timeout", "25s"]);
     let more = ["--count", "1", "--seconds", "0", "--delay", "5s", "--code", "dies"];
@@ -215,6 +215,8 @@ pub(crate) fn sigint_cancels_and_frees_the_host(cloud: &Cloud, host: &str) {
     let mut states = runs.map(|command| command["Status"].as_str().unwrap());
     assert!(!states.any(|state| ["Pending", "InProgress"].contains(&state)), "{ended}");
     until_free(cloud, host);
+    // Neither what the module that was killed had unpacked, nor what was about to be put in place.
+    assert_eq!(cloud.exec(host, "ls -d /tmp/ansible* /tmp/ssm-run* /root/.ansible/tmp/*"), "");
     cloud.say("SIGINT cancels within five seconds, and the host is free after it");
 }
 

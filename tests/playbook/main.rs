@@ -12,6 +12,7 @@
     reason = "a test says what it does and ends where something is wrong"
 )]
 
+mod arrivals;
 #[path = "../cloud/mod.rs"]
 mod cloud;
 mod faults;
@@ -24,6 +25,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+/// Debian's bookworm.
+const WITHOUT_ANSIBLE: &str = "ami-0deb120000b00c0de";
 const TOOL: Tool<'_> = Tool { program: "ssm-run-playbook", key: ACCOUNT, region: "us-east-1" };
 
 #[test]
@@ -35,7 +38,8 @@ fn every_run_is_judged_by_its_truth() {
     let doomed = faults::begin_a_run_on_a_host_that_is_terminated(&cloud, "doomed");
     faults::a_disk_that_fills_is_named(&cloud, "full");
     plays::a_play_runs_and_a_second_run_changes_nothing(&cloud, &["main", "skewed"]);
-    plays::a_bad_wave_stops_the_rest(&cloud, "main", "skewed");
+    plays::a_bad_wave_stops_the_rest(&cloud, "main", "skewed", "unprepared");
+    let install = arrivals::begin_a_run_that_installs_ansible(&cloud, "unprepared");
     let dropped = faults::begin_a_run_whose_agent_dies(&cloud, "skewed");
     faults::an_agent_that_is_away_for_a_while_changes_no_verdict(&cloud, "main");
     faults::throttling_changes_no_verdict(&cloud, "main");
@@ -44,10 +48,12 @@ fn every_run_is_judged_by_its_truth() {
     faults::a_kill_by_the_kernel_is_told_from_the_deadline(&cloud, "main");
     faults::a_second_run_names_who_has_the_host(&cloud, "main");
     faults::sigint_cancels_and_frees_the_host(&cloud, "main");
+    arrivals::a_large_bundle_travels_through_a_bucket(&cloud, "main");
     plays::secrets_are_seen_by_the_play_alone(&cloud, "main");
     plays::a_reboot_is_survived_and_followed(&cloud, "main");
     permissions::the_least_policy_is_enough_and_each_part_needed(&cloud, "main");
     scripts::people_ask_hosts(&cloud, "main");
+    arrivals::a_play_runs_where_ansible_was_installed(&cloud, install, "unprepared");
     faults::a_terminated_host_is_no_success(&cloud, doomed, "doomed");
     faults::an_agent_that_died_is_no_success(&cloud, dropped, "skewed");
     faults::a_command_that_no_agent_takes_is_said(&cloud, "skewed");
@@ -73,8 +79,9 @@ fn launch(cloud: &Cloud, image: &str) {
     // The agent's requests are refused from five minutes on.
     cloud.fault(&["add", "clock-skew", "--host", "skewed", "--seconds", "240"]);
     cloud.fault(&["add", "disk-full", "--host", "full", "--percent", "99"]);
-    let hosts = ["main", "skewed", "full", "doomed"];
+    let hosts = ["main", "skewed", "full", "doomed", "unprepared"];
     for name in hosts {
+        let image = if name == "unprepared" { WITHOUT_ANSIBLE } else { image };
         cloud.launch(&Host { name, image, ..Host::default() });
     }
     for host in hosts {

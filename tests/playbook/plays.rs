@@ -80,9 +80,10 @@ const FAIL: &str = "- hosts: all
       when: inventory_hostname == bad
 ";
 
-/// Uses a secret, without hiding that it does.
+/// Uses a secret, without hiding that it does, and what two vault passwords open.
 const SECRET: &str = "- hosts: all
   gather_facts: false
+  roles: [open]
   tasks:
     - name: Use it
       ansible.builtin.copy:
@@ -92,6 +93,31 @@ const SECRET: &str = "- hosts: all
     - name: Say it
       ansible.builtin.debug:
         msg: 'the password is {{ database.password }}'
+";
+
+const OPEN: &str = "- name: Open
+  ansible.builtin.copy:
+    content: '{{ sealed }} {{ other }}'
+    dest: /dev/shm/opened
+    mode: '0600'
+  no_log: true
+";
+/// `sealed: canary-of-the-sealed`, with the password canary-of-the-vault.
+const SEALED: &str = "$ANSIBLE_VAULT;1.1;AES256
+30353130633861646163323639653132376130363463333863343266383137323161363833383761
+3765616531306539613534393066326135646337663932310a363766643666356633333131613063
+37313137356438386461393662396136383530666537666138666538303536356561633130643038
+6137633561653730370a646264663664366232386636346630303038313539663231646562343263
+63323030613736336536616435626439323462313663333666636439386334346635
+";
+/// `other: canary-of-the-other-sealed`, with the password canary-of-the-other-vault, under the name `dev`.
+const OTHER: &str = "$ANSIBLE_VAULT;1.2;AES256;dev
+61666234616361316334303435323666346639396535633832643965343634316539613935343431
+6536643165656439386137306266353032376361336232610a623834313537613165613735336631
+37383433393931326435323561313562656161623739393964333337396537626131663132653965
+3164613634393232650a366537633763373132383166303430356133316666666139376330616338
+62366137353833646635646432656430663161633834346164373062333434306265646334333934
+3139376230306532626532316661343762646561303039376137
 ";
 
 /// Reboots its host, and goes on.
@@ -122,6 +148,9 @@ pub(crate) fn write(folder: &Path) {
     put("playbooks/fill.yml", FILL);
     put("playbooks/fail.yml", FAIL);
     put("playbooks/secret.yml", SECRET);
+    put("roles/open/tasks/main.yml", OPEN);
+    put("roles/open/vars/main/sealed.yml", SEALED);
+    put("roles/open/vars/main/other.yml", OTHER);
     put("playbooks/reboot.yml", REBOOT);
     let mut steps = "- hosts: all\n  gather_facts: false\n  tasks:\n".to_owned();
     for number in 1..=40 {
@@ -158,19 +187,21 @@ pub(crate) fn a_play_runs_and_a_second_run_changes_nothing(cloud: &Cloud, hosts:
     cloud.say("a play runs, and changes nothing the second time");
 }
 
-/// A bad host in the first wave spares the others.
-pub(crate) fn a_bad_wave_stops_the_rest(cloud: &Cloud, bad: &str, spared: &str) {
+/// A bad host in the first wave spares those of the next one, which nobody has asked for anything before.
+pub(crate) fn a_bad_wave_stops_the_rest(cloud: &Cloud, bad: &str, good: &str, spared: &str) {
     let vars = format!("bad={bad}");
-    let args = ["--batch", "1", "-e", &vars];
-    let ended = start(cloud, "waves", &[bad, spared], "fail.yml", &args).ended();
+    let args = ["--batch", "2", "-e", &vars];
+    let ended = start(cloud, "waves", &[bad, good, spared], "fail.yml", &args).ended();
     assert_eq!(ended.code, 1, "{ended}");
     assert_eq!(ended.host(bad)["outcome"], "failed", "{ended}");
+    assert_eq!(ended.host(good)["outcome"], "success", "{ended}");
     assert_eq!(ended.host(spared)["outcome"], "skipped", "{ended}");
     assert!(ended.stdout.contains("1 not touched"), "{ended}");
+    assert_eq!(cloud.exec(spared, "ls -d /var/lib/ssm-run-playbook"), "", "{spared}");
     let args = ["--batch", "1", "--max-errors", "1", "-e", &vars];
-    let ended = start(cloud, "waves-go-on", &[bad, spared], "fail.yml", &args).ended();
+    let ended = start(cloud, "waves-go-on", &[bad, good], "fail.yml", &args).ended();
     assert_eq!(ended.code, 1, "{ended}");
-    assert_eq!(ended.host(spared)["data"]["skipped"], 1, "it came to its recap: {ended}");
+    assert_eq!(ended.host(good)["data"]["skipped"], 1, "it came to its recap: {ended}");
     cloud.say("a bad wave stops the rest unless it may be bad");
 }
 
@@ -178,6 +209,38 @@ pub(crate) fn a_bad_wave_stops_the_rest(cloud: &Cloud, bad: &str, spared: &str) 
 pub(crate) fn secrets_are_seen_by_the_play_alone(cloud: &Cloud, host: &str) {
     const PASSWORD: &str = "canary-of-the-database";
     const TOKEN: &str = "canary-of-the-token";
+    let secrets = [
+        ("demo/database", json!({"password": PASSWORD}).to_string()),
+        ("demo/vault", "canary-of-the-vault".to_owned()),
+    ];
+    for (name, text) in secrets {
+        let secret = json!({"Name": name, "SecretString": text});
+        cloud.call("secretsmanager", "create_secret", secret);
+    }
+    for (name, text) in [("/demo/token", TOKEN), ("/demo/vault", "canary-of-the-other-vault")] {
+        let parameter = json!({"Name": name, "Value": text, "Type": "SecureString"});
+        cloud.call("ssm", "put_parameter", parameter);
+    }
+    let vaults =
+        ["--vault-password", "secretsmanager:demo/vault", "--vault-id", "dev@ssm:/demo/vault"];
+    let vars = r#"{"database": {"password": "secretsmanager:demo/database#password"}}"#;
+    let args =
+        ["-e", vars, "-e", "token=ssm:/demo/token", "--diff", "--verbose", "--log-dir", "logs"];
+    let args = [&vaults[..], &args[..]].concat();
+    for (operation, reference) in [
+        ("secretsmanager:GetSecretValue", "secretsmanager:demo/vault"),
+        ("ssm:GetParameter", "ssm:/demo/vault"),
+    ] {
+        // The cloud does not ask the role's policies about these two.
+        cloud.fault(&["add", "access-denied", "--operation", operation, "--host", host]);
+        let args = ["--vault-password", reference, "--vault-id", "dev@ssm:/demo/vault"];
+        let denied = start(cloud, "secret-denied", &[host], "secret.yml", &args).ended();
+        assert_eq!(denied.code, 5, "{denied}");
+        let expected = format!("the instance role may not read {reference}: AccessDenied");
+        assert!(denied.host(host)["detail"].as_str().unwrap().starts_with(&expected), "{denied}");
+        cloud.fault(&["remove", "--all"]);
+    }
+
     let statement =
         json!({"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": "*"});
     let policy = json!({"Version": "2012-10-17", "Statement": [statement]}).to_string();
@@ -186,17 +249,11 @@ pub(crate) fn secrets_are_seen_by_the_play_alone(cloud: &Cloud, host: &str) {
         "put_role_policy",
         json!({"RoleName": cloud::ROLE, "PolicyName": "secrets", "PolicyDocument": policy}),
     );
-    let secret =
-        json!({"Name": "demo/database", "SecretString": json!({"password": PASSWORD}).to_string()});
-    cloud.call("secretsmanager", "create_secret", secret);
-    let token = json!({"Name": "/demo/token", "Value": TOKEN, "Type": "SecureString"});
-    cloud.call("ssm", "put_parameter", token);
-    let vars = r#"{"database": {"password": "secretsmanager:demo/database#password"}}"#;
-    let args =
-        ["-e", vars, "-e", "token=ssm:/demo/token", "--diff", "--verbose", "--log-dir", "logs"];
     let ended = start(cloud, "secrets", &[host], "secret.yml", &args).ended();
     assert_eq!(ended.code, 0, "{ended}");
     assert_eq!(cloud.exec(host, "cat /dev/shm/used"), format!("{PASSWORD} {TOKEN}"));
+    let opened = cloud.exec(host, "cat /dev/shm/opened");
+    assert_eq!(opened, "canary-of-the-sealed canary-of-the-other-sealed");
     assert!(ended.stderr.contains("the password is ***"), "{ended}");
     for at_home in [&ended.stdout, &ended.stderr, &ended.summary, &ended.report.to_string()] {
         assert!(!at_home.contains("canary-of"), "{at_home}");
@@ -208,7 +265,7 @@ pub(crate) fn secrets_are_seen_by_the_play_alone(cloud: &Cloud, host: &str) {
         "grep -rl [c]anary-of /var /tmp /root /etc /home /run /opt; pgrep -fa [c]anary-of",
     );
     assert_eq!(left, "", "left on {host}");
-    let missing = ["-e", "token=ssm:/demo/nothing", "-e", vars];
+    let missing = [&vaults[..], &["-e", "token=ssm:/demo/nothing", "-e", vars]].concat();
     let ended = start(cloud, "no-secret", &[host], "secret.yml", &missing).ended();
     assert_eq!(ended.code, 2, "{ended}");
     assert!(
@@ -236,7 +293,7 @@ pub(crate) fn a_reboot_is_survived_and_followed(cloud: &Cloud, host: &str) {
         cloud.exec(host, "sort -u /root/boots | wc -l; ls /root/rebooted").trim(),
         "2\n/root/rebooted"
     );
-    // Ten seconds are between two questions without the log group, and the run takes half of that.
+    // Nobody is asked where the log group can be read.
     assert!(ended.stderr.contains("the host reboots"), "{ended}");
     let streams =
         cloud.call("logs", "describe_log_streams", json!({"logGroupName": "/demo/playbooks"}));
