@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 
@@ -46,7 +47,8 @@ def said(result):
 
 def headline(result):
     """Ansible's message; of a program that failed also its status and the last line that it wrote."""
-    text = text_of(result["msg"]).strip()
+    # `include_vars` has its own key, and task files that cannot be read another one.
+    text = next((text_of(result[key]).strip() for key in ("message", "reason", "msg") if result.get(key)), "")
     if not result.get("rc"):
         return text
     last = said(result)[1].rpartition("\n")[2].strip()[-300:]
@@ -54,11 +56,20 @@ def headline(result):
     return text + end
 
 
+def excerpt(result):
+    """Since ansible-core 2.19: the place that the innermost cause is about, with its lines and a mark below them."""
+    event, found = getattr(getattr(result, "exception", None), "event", None), ""
+    while event is not None:
+        found = getattr(event, "formatted_source_context", None) or found
+        event = getattr(getattr(event, "chain", None), "event", None)
+    return found.strip("\n")
+
+
 def message_of(result, hidden):
     """What a person needs to read of a failed or skipped result, and nothing of a censored one."""
     if hidden or "censored" in result:
         return CENSORED
-    parts = [headline(result)] if result.get("msg") else []
+    parts = [headline(result)] if headline(result) else []
     failed_items = [
         item for item in result.get("results") or [] if isinstance(item, dict) and item.get("failed")
     ]
@@ -243,7 +254,14 @@ class CallbackModule(CallbackBase):
         }
         hidden = fields.get("no_log") is True or "censored" in data
         if with_message:
-            event["message"] = self.short(message_of(self.masked(data), hidden))
+            message = message_of(self.masked(data), hidden)
+            # Older versions say at length where the task begins, which the event has.
+            head, mark, rest = message.partition("\n\nThe error appears to be in '")
+            if mark and rest.startswith("%s': line %s," % (task.get_path() or "").rpartition(":")[::2]):
+                message = head
+            if not hidden:
+                message += self.masked(self.cause(result, fields, message))
+            event["message"] = self.short(message)[:MESSAGE_LIMIT]
         if self.wants_diff and not hidden:
             event.update(self.diff(data))
         if hidden and task.action.rpartition(".")[2] == "set_stats":
@@ -253,6 +271,16 @@ class CallbackModule(CallbackBase):
             self.reboots.pending.add(task.get_name().strip())
         self.write("result", **event)
 
+    def cause(self, result, fields, message):
+        """The file that a failure is about, when that is another place than the task's own."""
+        task, source = result._task, excerpt(result)
+        own = ("Origin: %s:" % task.get_path(), "Origin: %s\n" % task.get_path())
+        if source and not (source + "\n").startswith(own) and source not in message:
+            return "\n" + source
+        args, kind = fields.get("args") or {}, task.action.rpartition(".")[2]
+        file = {"template": args.get("src"), "include_vars": args.get("file") or args.get("_raw_params")}.get(kind)
+        return "\nin %s" % text_of(file) if file and text_of(file) not in message else ""
+
     def diff(self, data):
         """What changed, as text, of a result and of its items; how much was left out."""
         parts = [self._get_diff(data["diff"])] if data.get("diff") else []
@@ -261,6 +289,8 @@ class CallbackModule(CallbackBase):
                 parts.append(self._get_diff(item["diff"]))
         # Masked before it is cut, or half of a value could remain.
         text = self.short(self.masked("".join(part for part in parts if part).strip("\n")))
+        # Of content that is not a file's, older versions name the file that Ansible put it into.
+        text = re.sub(r"(?m)^(--- before|\+\+\+ after): .*/ansible-local-.*$", r"\1", text)
         if not text:
             return {}
         return {"diff": text[:DIFF_LIMIT], "diff_cut": max(len(text) - DIFF_LIMIT, 0)}

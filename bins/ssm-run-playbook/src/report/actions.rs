@@ -2,6 +2,7 @@
 
 use super::judged::Judged;
 use super::{by_same, place, printable, slowest};
+use crate::recap::FailedTask;
 use deploy_actions::{Annotation, Level};
 use deploy_cli::human;
 use deploy_report::SubjectOutcome;
@@ -15,14 +16,21 @@ pub(super) fn annotations(hosts: &[Judged<'_>]) -> Vec<Annotation> {
     let bad = || hosts.iter().filter(|host| host.is_bad());
     let others = bad().filter(|host| host.failed.is_empty());
     let others = by_same(others.map(|host| ((host.outcome, host.detail.as_str()), host)));
-    let tasks = by_same(bad().flat_map(|host| host.failed.iter().map(move |task| (task, host))));
+    // What is not of a task needs the words for how the run ended.
+    let problem = |task: &FailedTask, host: &Judged<'_>| {
+        if task.module.is_none() { format!("{}\n", host.problem) } else { String::new() }
+    };
+    let tasks = bad()
+        .flat_map(|host| host.failed.iter().map(move |task| ((task, problem(task, host)), host)));
+    let tasks = by_same(tasks);
     let others = others.into_iter().map(|((outcome, detail), names)| {
         let level = if outcome == SubjectOutcome::Failed { Level::Error } else { Level::Warning };
         Annotation::new(level, format!("ssm-run-playbook: {}", some(&names)), detail)
     });
-    let tasks = tasks.into_iter().map(|(task, names)| {
+    let tasks = tasks.into_iter().map(|((task, problem), names)| {
         let title = format!("{} failed on {}", task.task, some(&names));
-        let annotation = Annotation::new(Level::Error, title, &task.message);
+        let message = format!("{problem}{}", task.message);
+        let annotation = Annotation::new(Level::Error, title, message);
         match &task.file {
             Some(file) => annotation.at(file, task.line),
             None => annotation,

@@ -62,9 +62,9 @@ pub(super) fn judge_in<'a>(end: &'a HostEnd, shown_folder: &Path) -> Judged<'a> 
     }
     let mut problem = detail.clone();
     if let Some(recap) = recap
-        && cannot_start(recap)
+        && let Some(text) = broke_off(recap)
     {
-        problem = format!("Ansible cannot start{}", missing_collection(recap.error.as_deref()));
+        problem = text;
         failed.extend(refusal(recap));
     } else if let Some(recap) = recap
         && recap.stats.is_some()
@@ -105,20 +105,17 @@ fn judge_recap(recap: &Recap) -> (SubjectOutcome, Exit, String) {
             let text = "ansible-playbook ended without its own recap".to_owned();
             (SubjectOutcome::Unknown, Exit::Unavailable, text)
         }
-        _ if cannot_start(recap) => {
-            let (error, hint) = (error(), missing_collection(recap.error.as_deref()));
-            let error = error.lines().next().unwrap_or_default();
-            (SubjectOutcome::Failed, Exit::Usage, format!("Ansible cannot start: {error}{hint}"))
-        }
-        (State::Done, rc, None) => {
-            let rc = match rc {
-                // 128 and SIGKILL: somebody ended it from outside, most often the kernel.
-                Some(137) => "status 137 (killed; out of memory?)".to_owned(),
-                Some(rc) => format!("status {rc}"),
-                None => "no status".to_owned(),
+        (State::Done, _, None) => {
+            let problem = broke_off(recap).unwrap_or_default();
+            let error = error();
+            // Ansible's error has its gist first; of a log that just ends the end tells most.
+            let gist = if error.starts_with("ERROR!") || error.starts_with("[ERROR]") {
+                error.lines().next()
+            } else {
+                error.lines().last()
             };
-            let text = format!("ansible-playbook ended with {rc} at {at}: {}", error());
-            (SubjectOutcome::Failed, Exit::Verdict, text)
+            let exit = if cannot_start(recap) { Exit::Usage } else { Exit::Verdict };
+            (SubjectOutcome::Failed, exit, format!("{problem}: {}", gist.unwrap_or_default()))
         }
         (State::Timeout, ..) => {
             let ran = format!("ended at the deadline after {} results, at {at}", recap.tasks);
@@ -173,6 +170,24 @@ fn judge_recap(recap: &Recap) -> (SubjectOutcome, Exit, String) {
 fn cannot_start(recap: &Recap) -> bool {
     let refused = matches!((recap.state, recap.rc), (State::Done, Some(1 | 4 | 5)));
     refused && recap.stats.is_none() && recap.tasks == 0
+}
+
+/// How Ansible ended when it did not come to its own recap.
+fn broke_off(recap: &Recap) -> Option<String> {
+    if recap.state != State::Done || recap.stats.is_some() || recap.rc == Some(0) {
+        return None;
+    }
+    if cannot_start(recap) {
+        return Some(format!("Ansible cannot start{}", missing_collection(recap.error.as_deref())));
+    }
+    let rc = match recap.rc {
+        // 128 and SIGKILL: somebody ended it from outside, most often the kernel.
+        Some(137) => "status 137 (killed; out of memory?)".to_owned(),
+        Some(rc) => format!("status {rc}"),
+        None => "no status".to_owned(),
+    };
+    let at = recap.last.as_deref().unwrap_or("the first task");
+    Some(format!("ansible-playbook ended with {rc} at {at}"))
 }
 
 /// What Ansible says of a playbook that it cannot read, with its place and Ansible's excerpt of it.

@@ -45,6 +45,15 @@ const TASKS: &str = r#"- name: Fine
   changed_when: true
   ignore_errors: true
   loop: [0, 3]
+- name: Vars that do not parse
+  ansible.builtin.include_vars: "{{ role_path }}/files/broken.yml"
+  ignore_errors: true
+- name: Template
+  ansible.builtin.template:
+    src: "{{ 'peers' }}.j2"
+    dest: "{{ playbook_dir }}/peers"
+    mode: "0600"
+  ignore_errors: true
 - ansible.builtin.meta: flush_handlers
 - name: Broken
   ansible.builtin.debug:
@@ -59,13 +68,16 @@ fn events_are_the_same_with_every_version() {
         "ansible/roles/demo/handlers/main.yml",
         "- name: Tell\n  ansible.builtin.debug:\n    msg: told\n",
     );
+    // Before the run nobody knows that the one is read as YAML, nor that the other names what nobody defined.
+    repository.write("ansible/roles/demo/files/broken.yml", "a: 1\nb: [\nc: 2\n");
+    repository.write("ansible/roles/demo/templates/peers.j2", "{{ nobody_at_all }}\n");
     let double = Double::start(&[]);
     let outcome = repository
         .tool(&double, &["--diff", "--log-dir", "logs", "-e", "canary=hunter2hunter2"])
         .actions()
         .run();
-    let place = "file=ansible/roles/demo/tasks/main.yml,line=40,title=demo %3A Broken";
-    ended(&outcome, 1, &[" 10        4       1        1", "nobody_defined_this", place]);
+    let place = "file=ansible/roles/demo/tasks/main.yml,line=49,title=demo %3A Broken";
+    ended(&outcome, 1, &[" 12        4       1        1", "nobody_defined_this", place]);
     let events = fs::read_to_string(repository.path().join("logs/sip-1.events.jsonl")).unwrap();
     assert!(!events.contains("hunter2"), "{events}");
     let mut seen = String::new();
@@ -85,7 +97,14 @@ fn events_are_the_same_with_every_version() {
         last = at;
         let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
         let message = text("message");
-        let known = ["hidden because of no_log", "caught", "item 3: non-zero return code"];
+        let known = [
+            "hidden because of no_log",
+            "caught",
+            "item 3: non-zero return code (rc 3)",
+            "broken.yml",
+            "peers.j2",
+            "nobody_defined_this",
+        ];
         let message = known.iter().find(|known| message.contains(**known)).unwrap_or(&"");
         let diff = if text("diff").contains("+y") { "diff" } else { "" };
         let (file, line) = (text("file").replace("roles/demo/", ""), &event["line"]);
@@ -105,9 +124,11 @@ fn events_are_the_same_with_every_version() {
     changed demo : Included ansible.builtin.copy tasks/more.yml:2  diff
     ok demo : Say ansible.builtin.set_stats tasks/main.yml:27
     ok demo : Say nothing ansible.builtin.set_stats tasks/main.yml:30
-    ignored demo : Items ansible.builtin.command tasks/main.yml:34 item 3: non-zero return code
+    ignored demo : Items ansible.builtin.command tasks/main.yml:34 item 3: non-zero return code (rc 3)
+    ignored demo : Vars that do not parse ansible.builtin.include_vars tasks/main.yml:39 broken.yml
+    ignored demo : Template ansible.builtin.template tasks/main.yml:42 peers.j2
     ok demo : Tell ansible.builtin.debug handlers/main.yml:1
-    failed demo : Broken ansible.builtin.debug tasks/main.yml:40
+    failed demo : Broken ansible.builtin.debug tasks/main.yml:49 nobody_defined_this
     version = "1.2"
     secret = "hidden because of no_log"
     "#);
