@@ -329,6 +329,45 @@ mod tests {
     }
 
     #[test]
+    fn templates_that_cannot_be_read_are_found_where_ansible_would_read_them() {
+        check(
+            "- debug: {msg: '{{ x }'}\n",
+            &ALL,
+            &[(1, "this template cannot be read: unexpected `}`")],
+        );
+        check("- debug:\n    msg: [ok, {a: '{% if x %}'}]\n", &ALL, &[(2, "this template")]);
+        check("- debug:\n  when: x ==\n", &ALL, &[(2, "this condition cannot be read")]);
+        check(
+            "- debug:\n  when: [x is foo.bar.baz, '{{ y }', \"'a' in b\"]\n",
+            &ALL,
+            &[(2, "this template")],
+        );
+        check("- block: [{debug: }]\n  when: (x\n", &ALL, &[(2, "this condition")]);
+        check(
+            "- assert:\n    that: [x y]\n    fail_msg: '{{ x'\n",
+            &ALL,
+            &[(2, "condition"), (3, "template")],
+        );
+        check("- command: docker ps --format '{{.ID}}'\n", &ALL, &[(1, "unexpected `.`")]);
+        check("- debug:\n  loop: '{{ x | }}'\n", &ALL, &[(2, "this template")]);
+        // Names are shown as they are, variables may never be asked for, and this is text.
+        check("- name: '{{ x'\n  debug:\n  vars: {y: '{{ x'}\n", &ALL, &[]);
+        check("- debug: {msg: !unsafe '{{ x'}\n- debug: !unsafe {msg: '{{ x'}\n", &ALL, &[]);
+        check("- debug:\n  when: false\n  changed_when: ''\n- debug: msg={{x}}\n", &ALL, &[]);
+        let play = "- hosts: db\n  tasks:\n    - debug: {msg: '{{ x'}\n- hosts: sip\n  tasks:\n    - template: {src: a.j2, dest: /a}\n    \
+            - template: {src: b.j2, dest: /b}\n    - template: {src: a.j2, dest: /a, variable_start_string: '[['}\n";
+        let files = [
+            ("playbooks/site.yml", play),
+            ("playbooks/templates/a.j2", "fine\n{% if x %}\n{% endfor %}\n"),
+            ("playbooks/templates/b.j2", "#jinja2:block_start_string:'<%'\n{% if\n"),
+        ];
+        let found: Vec<String> =
+            reached(&files, &ALL).findings.iter().map(Finding::to_string).collect();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("ansible/playbooks/templates/a.j2:3: "), "{found:?}");
+    }
+
+    #[test]
     fn a_collection_travels_or_is_declared() {
         check("- have.this.module: {}\n- says.so.module:\n", &ALL, &[]);
         check(

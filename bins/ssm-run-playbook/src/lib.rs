@@ -11,6 +11,7 @@ mod check;
 mod drive;
 mod error;
 mod folder;
+mod jinja;
 mod live;
 mod needed;
 mod output;

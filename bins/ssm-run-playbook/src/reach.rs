@@ -7,6 +7,7 @@ use crate::call::Call;
 use crate::check;
 use crate::error::Finding;
 use crate::folder::{Folder, join, parent};
+use crate::jinja;
 use crate::playbook::{VAULT, short};
 use crate::yaml::{self, Node};
 use deploy_inventory::Inventory;
@@ -70,6 +71,13 @@ pub(crate) struct Scope {
     collections: Vec<String>,
     /// Whether the task is sure to be meant for these hosts: not in a role that only travels because no one knows better.
     judged: bool,
+}
+
+impl Scope {
+    /// Whether what is wrong here is sure to be in the way.
+    pub(crate) fn is_judged(&self) -> bool {
+        self.judged
+    }
 }
 
 /// Follows the playbook.
@@ -220,6 +228,7 @@ impl Walk<'_> {
 
     fn task(&mut self, scope: &mut Scope, task: &Node) {
         check::keywords(self, scope, task);
+        jinja::task(self, scope, task);
         let mut is_block = false;
         for section in ["block", "rescue", "always"] {
             if let Some(tasks) = task.get(section) {
@@ -248,7 +257,10 @@ impl Walk<'_> {
                     self.named_file(scope, call.node, &name, "vars", "a variables file");
                 }
             }
-            "template" => self.source(scope, &call, "templates", "a template"),
+            "template" => {
+                self.source(scope, &call, "templates", "a template");
+                jinja::file(self, scope, &call);
+            }
             "copy" => self.source(scope, &call, "files", "a file"),
             // `copy: false` is the old name of `remote_src: true`.
             "unarchive" if call.argument("copy").is_none_or(|text| !is_no(&text)) => {
@@ -285,16 +297,19 @@ impl Walk<'_> {
         bases.iter().flat_map(inner).collect()
     }
 
+    /// A file or folder that a task names.
+    pub(crate) fn find_file(&self, scope: &Scope, name: &str, room: &str) -> Option<String> {
+        let folder = self.q.folder;
+        let mut candidates = self.candidates(scope, name, room).into_iter();
+        candidates.find(|path| folder.is_file(path) || folder.is_folder(path))
+    }
+
     /// A file that is named must be there. What is templated, absolute or below a home is decided on the host.
     fn named_file(&mut self, scope: &Scope, node: &Node, name: &str, room: &str, what: &str) {
         if name.is_empty() || is_templated(name) || name.starts_with(['/', '~']) {
             return;
         }
-        let folder = self.q.folder;
-        let candidates = self.candidates(scope, name, room);
-        let found =
-            candidates.into_iter().find(|path| folder.is_file(path) || folder.is_folder(path));
-        match found {
+        match self.find_file(scope, name, room) {
             Some(path) => {
                 let why = format!("named at {}", self.place(&scope.file, node.line));
                 self.file(&path, &why);

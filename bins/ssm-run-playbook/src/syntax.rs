@@ -91,7 +91,9 @@ pub(crate) fn check(
 
 /// Checks that text given as extra vars is YAML.
 pub(crate) fn check_text(text: &str, shown: PathBuf) -> Result<(), Error> {
-    yaml::parse(text).map(|_| ()).map_err(|broken| syntax(broken, shown, text.as_bytes()))
+    // Events are what references are looked for in.
+    let parsed = yaml::events(text).and_then(|_| yaml::parse(text));
+    parsed.map(|_| ()).map_err(|broken| syntax(broken, shown, text.as_bytes()))
 }
 
 fn syntax(broken: Broken, file: PathBuf, bytes: &[u8]) -> Error {

@@ -1,10 +1,15 @@
 //! YAML as a small tree in which every node knows its line, so that a finding can point at its place.
 
-use serde_saphyr::granit_parser::{Event, Parser, Span};
+use serde_saphyr::granit_parser::{Event, Options, Parser, Span};
 use std::collections::HashSet;
 
 /// More nodes than this come from aliases of aliases, not from a person.
 const NODES: usize = 1_000_000;
+/// What the parser says of a text in quotes whose further lines are not indented, or by tabs.
+const UNDER_INDENTED: [&str; 2] =
+    ["invalid indentation in multiline quoted scalar", "tab cannot be used as indentation"];
+/// So many of those in one file are more than a person writes.
+const TEXTS: usize = 100;
 
 /// Where a file stops being YAML, and why.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,6 +32,8 @@ impl Broken {
 pub(crate) struct Node {
     pub(crate) line: u32,
     pub(crate) column: u32,
+    /// Tagged `!unsafe`: Ansible never takes it for a template.
+    pub(crate) is_unsafe: bool,
     pub(crate) value: Value,
 }
 
@@ -106,28 +113,59 @@ fn place(span: &Span) -> (u32, u32) {
 
 /// What a file holds, one after the other, without its comments.
 pub(crate) fn events(text: &str) -> Result<Vec<(Event<'_>, Span)>, Broken> {
-    let mut events = Vec::new();
-    for next in Parser::new_from_str(text) {
-        match next {
-            Ok((Event::Comment(..), _)) => {}
-            Ok(event) => events.push(event),
-            Err(error) => {
-                let (line, column) = place(&Span::empty(*error.marker()));
-                return Err(Broken::new(line, column, &error.info()));
-            }
-        }
-    }
-    Ok(events)
+    let mut options = Options::default();
+    options.set_emit_comments(false);
+    let next = Parser::new_from_str_with_options(text, options);
+    next.map(|event| {
+        event.map_err(|error| {
+            let (line, column) = place(&Span::empty(*error.marker()));
+            Broken::new(line, column, &error.info())
+        })
+    })
+    .collect()
 }
 
 /// The documents of a file.
 pub(crate) fn parse(text: &str) -> Result<Vec<Node>, Broken> {
+    match tree(text) {
+        Err(broken) if UNDER_INDENTED.contains(&broken.message.as_str()) => {
+            as_python_reads(text, broken)
+        }
+        result => result,
+    }
+}
+
+fn tree(text: &str) -> Result<Vec<Node>, Broken> {
     let mut tree = Tree { events: events(text)?.into_iter(), anchors: Vec::new(), nodes: 0 };
     let mut documents = Vec::new();
     while let Some(node) = tree.node()? {
         documents.push(node);
     }
     Ok(documents)
+}
+
+/// Python's YAML, which is Ansible's, does not care how the further lines of a text in quotes are indented, and their
+/// indentation is no part of the text: here they get some. The first finding stands where that does not help.
+fn as_python_reads(text: &str, first: Broken) -> Result<Vec<Node>, Broken> {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let mut from = first.line;
+    for _ in 0..TEXTS {
+        let start = usize::try_from(from).unwrap_or(1).saturating_sub(1);
+        for line in lines.iter_mut().skip(start) {
+            line.insert_str(0, &" ".repeat(100));
+            if line.contains(['"', '\'']) {
+                break;
+            }
+        }
+        match tree(&lines.join("\n")) {
+            Ok(documents) => return Ok(documents),
+            Err(next) if UNDER_INDENTED.contains(&next.message.as_str()) && next.line > from => {
+                from = next.line;
+            }
+            Err(_) => break,
+        }
+    }
+    Err(first)
 }
 
 struct Tree<'t, I: Iterator<Item = (Event<'t>, Span)>> {
@@ -141,6 +179,14 @@ impl<'t, I: Iterator<Item = (Event<'t>, Span)>> Tree<'t, I> {
     fn node(&mut self) -> Result<Option<Node>, Broken> {
         while let Some((event, span)) = self.events.next() {
             let (line, column) = place(&span);
+            let is_unsafe = match &event {
+                Event::Scalar(.., tag)
+                | Event::SequenceStart(.., tag)
+                | Event::MappingStart(.., tag) => {
+                    tag.as_ref().is_some_and(|tag| tag.suffix() == "unsafe")
+                }
+                _ => false,
+            };
             let (value, anchor) = match event {
                 Event::Scalar(text, _, anchor, _) => (Value::Scalar(text.into_owned()), anchor),
                 Event::SequenceStart(_, anchor, _) => {
@@ -172,7 +218,7 @@ impl<'t, I: Iterator<Item = (Event<'t>, Span)>> Tree<'t, I> {
                 Event::SequenceEnd | Event::MappingEnd => return Ok(None),
                 _ => continue,
             };
-            let node = Node { line, column, value };
+            let node = Node { line, column, is_unsafe, value };
             self.nodes += 1;
             if self.nodes > NODES {
                 return Err(Broken::new(line, column, "its aliases make it too large"));
@@ -206,6 +252,18 @@ mod tests {
         assert_eq!(lines, [(3, 3), (2, 13)]);
         assert_eq!(twice.list()[0].get("a").and_then(Node::text), Some("2"));
         assert_eq!(parse("a: [\n").unwrap_err().line, 1);
+    }
+
+    #[test]
+    fn what_python_reads_is_read() {
+        let text = "a:\n  b: \"{{\n  x is\nb's\n  }}\"\n  c: 'd\n\te'\nf: 1\n";
+        let documents = parse(text).unwrap();
+        let a = documents[0].get("a").unwrap();
+        assert_eq!(a.get("b").and_then(Node::text), Some("{{ x is b's }}"));
+        assert_eq!(a.get("c").and_then(Node::text), Some("d e"));
+        assert_eq!(documents[0].get("f").map(|node| node.line), Some(8));
+        let comments = format!("- a\n{}- b\n", "# c\n".repeat(200));
+        assert_eq!(parse(&comments).unwrap()[0].list().len(), 2);
     }
 
     #[test]

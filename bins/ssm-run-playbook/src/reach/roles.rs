@@ -112,7 +112,8 @@ impl Walk<'_> {
             for name in self.q.folder.folders(&path) {
                 let Some(path) = join(&path, &name) else { continue };
                 let mut inside = Scope { judged: false, ..scope.clone() };
-                let node = Node { line: 1, column: 1, value: Value::List(Vec::new()) };
+                let node =
+                    Node { line: 1, column: 1, is_unsafe: false, value: Value::List(Vec::new()) };
                 self.inside_role(&mut inside, &node, path, &[]);
             }
         }
