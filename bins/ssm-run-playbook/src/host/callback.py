@@ -2,12 +2,14 @@
 # Of a result only its status, its message and, when asked for, its diff are written, and neither of a task with no_log.
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
 import sys
 import time
 
+from ansible import constants
 from ansible.plugins.callback import CallbackBase
 from ansible.plugins.loader import action_loader, connection_loader
 
@@ -152,6 +154,7 @@ class CallbackModule(CallbackBase):
         super().__init__(*args, **kwargs)
         environ = os.environ
         self.root = environ.get("SSM_RUN_PLAYBOOK_ROOT", "")
+        self.aside = constants.DEFAULT_LOCAL_TMP + os.sep
         self.stop = environ.get("SSM_RUN_PLAYBOOK_STOP", "")
         path = environ.get("SSM_RUN_PLAYBOOK_EVENTS", os.devnull)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -160,6 +163,9 @@ class CallbackModule(CallbackBase):
         self.wants_diff = bool(environ.get("SSM_RUN_PLAYBOOK_DIFF"))
         flag = environ.get("SSM_RUN_PLAYBOOK_REBOOT")
         self.reboots = Reboots(flag) if flag else None
+        # Ansible looks for results a thousand times a second by default, which takes a tenth of a processor of every host.
+        if constants.DEFAULT_INTERNAL_POLL_INTERVAL == 0.001:
+            constants.DEFAULT_INTERNAL_POLL_INTERVAL = 0.005
         if environ.get("SSM_RUN_PLAYBOOK_MODULES"):
             module_server.use(connection_loader, *environ["SSM_RUN_PLAYBOOK_MODULES"].split("\n"))
         self.masks = []
@@ -187,7 +193,8 @@ class CallbackModule(CallbackBase):
         return value
 
     def short(self, text):
-        """Files as a person knows them, relative to the ansible folder."""
+        """Files as a person knows them, relative to the ansible folder; what Ansible put aside by its name alone."""
+        text = text.replace(self.aside, "")
         return text.replace(self.root + os.sep, "") if self.root else text
 
     def boundary(self):
@@ -216,6 +223,8 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_play_start(self, play):
         self.boundary()
+        # A collection in a worker would touch, and so copy, every page that it shares with this process.
+        gc.freeze()
         self.write("play", name=play.get_name().strip())
 
     def v2_playbook_on_task_start(self, task, is_conditional):

@@ -4,8 +4,11 @@
 #
 # Only what Ansible would pipe into exactly the interpreter that this server is comes here; everything else (become,
 # environment, async, raw, other interpreters) goes its usual way.
+import atexit
+import gc
 import hashlib
 import importlib
+import io
 import json
 import marshal
 import os
@@ -25,6 +28,7 @@ pprint pwd queue random re runpy secrets select selectors shlex shutil signal so
 tarfile tempfile textwrap threading time traceback types typing unicodedata urllib.error urllib.parse urllib.request uuid
 warnings xml.etree.ElementTree zipfile zipimport zlib""".split()
 LENGTH = struct.Struct("!I")
+FILES = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
 
 
 # --- In Ansible ------------------------------------------------------------------------------------------------------
@@ -104,8 +108,20 @@ def ask(server, program, folder):
 # --- The server ------------------------------------------------------------------------------------------------------
 
 
+SUFFIX = ".compiled"
+compiled = {}  # The code of what modules import, by the SHA-256 of its name and source.
+
+
+def learn(folder):
+    """Loads what modules have compiled since, so that every later one finds it in its memory."""
+    for name in os.listdir(folder):
+        if name.endswith(SUFFIX) and name not in compiled:
+            with open(os.path.join(folder, name), "rb") as file:
+                compiled[name] = marshal.load(file)
+
+
 def keep_compiled(folder):
-    """Modules come as source in a zip archive; what was compiled of it once is loaded the next time."""
+    """Modules come as source in a zip archive; what was compiled of it once is never compiled again."""
     import zipimport
 
     compile_source = getattr(zipimport, "_compile_source", None)
@@ -114,17 +130,17 @@ def keep_compiled(folder):
 
     def remembered(pathname, source):
         inside = pathname.rpartition(".zip")[2]
-        path = os.path.join(folder, hashlib.sha256(inside.encode() + b"\0" + source).hexdigest())
+        name = hashlib.sha256(inside.encode() + b"\0" + source).hexdigest() + SUFFIX
+        if name in compiled:
+            return compiled[name]
+        compiled[name] = code = compile_source(pathname, source)
+        draft = os.path.join(folder, str(os.getpid()))
         try:
-            with open(path, "rb") as file:
-                return marshal.load(file)
-        except (OSError, ValueError, EOFError):
-            pass
-        code = compile_source(pathname, source)
-        draft = "%s.%d" % (path, os.getpid())
-        with open(draft, "wb") as file:
-            marshal.dump(code, file)
-        os.rename(draft, path)
+            with open(draft, "wb") as file:
+                marshal.dump(code, file)
+            os.rename(draft, os.path.join(folder, name))
+        except OSError:
+            pass  # A full disk, perhaps: the next module compiles it again.
         return code
 
     zipimport._compile_source = remembered
@@ -147,10 +163,13 @@ def note_folders(path):
     tempfile.mkdtemp = noted
 
 
-def serve(listener):
+def serve(listener, folder):
     """Returns in the process that shall run a module, with its program."""
     while True:
         client, _ = listener.accept()
+        learn(folder)
+        # A collection in a child would touch, and so copy, every page that it shares with this process.
+        gc.freeze()
         if os.fork():
             client.close()
             continue
@@ -203,8 +222,36 @@ def main():
     keep_compiled(folder)
     note_folders(folder + "/made")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    program, names = become(*serve(socket.socket(fileno=int(descriptor))))
-    exec(program, names)  # What ends the program ends this process, in Python's own way.
+    program, names = become(*serve(socket.socket(fileno=int(descriptor)), folder))
+    run(program, names)
+
+
+def run(program, names):
+    """Runs a program to the end of this process, as Python would, but for the last step: taking apart all that was imported
+    would touch, and so copy, every page that this process shares with the server."""
+    code = 0
+    try:
+        exec(program, names)
+    except SystemExit as end:
+        code = end.code or 0
+        if not isinstance(code, int):
+            print(code, file=sys.stderr)
+            code = 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    try:
+        threading._shutdown()  # Waits for threads.
+        atexit._run_exitfuncs()
+        # A collection may end a file before the text that is to be written to it.
+        left_open = [thing for thing in gc.get_objects() if type(thing) in FILES]
+        for file in [sys.stdout, sys.stderr] + left_open:
+            if file and not file.closed and file.writable():
+                file.flush()
+        gc.collect()  # What closes or removes itself when nobody uses it any more.
+    except (OSError, ValueError):
+        code = 120  # Python's status when its last words cannot be written.
+    os._exit(code & 0xFF)
 
 
 if __name__ == "__main__":

@@ -326,3 +326,48 @@ fn modules_share_one_python_and_none_harms_the_next() {
     let folder = |file: &str| read(file).lines().last().unwrap_or_default().to_owned();
     assert_eq!(folder("first"), folder("second"));
 }
+
+/// Leaves to the end of its Python what a module may leave to it.
+const ENDS: &str = r#"#!/usr/bin/python3
+import atexit
+import sys
+import threading
+from ansible.module_utils.basic import AnsibleModule
+
+left_open = open("FOLDER/left-open", "a")
+
+
+def put(name):
+    with open("FOLDER/" + name, "w") as file:
+        file.write("done")
+
+
+def later():
+    threading.main_thread().join()
+    put("thread")
+
+
+module = AnsibleModule(argument_spec={"give_up": {"type": "bool"}})
+if module.params["give_up"]:
+    sys.exit("gave up")
+left_open.write("done")
+atexit.register(put, "atexit")
+threading.Thread(target=later).start()
+module.exit_json(changed=False)
+"#;
+
+#[test]
+fn a_module_ends_as_in_a_python_of_its_own() {
+    let work = tempfile::tempdir().unwrap();
+    let tasks = "- name: Ends\n  ends:\n- name: Gives up\n  ends:\n    give_up: true\n";
+    let repository = Repository::new(tasks);
+    let folder = work.path().to_str().unwrap();
+    repository.write("ansible/roles/demo/library/ends.py", &ENDS.replace("FOLDER", folder));
+    let double = Double::start(&[]);
+    let outcome = repository.tool(&double, &[]).run();
+    ended(&outcome, 1, &["demo : Gives up", "gave up"]);
+    assert_eq!(repository.report()["subjects"][0]["data"]["ok"], 1);
+    for name in ["left-open", "thread", "atexit"] {
+        assert_eq!(fs::read_to_string(work.path().join(name)).unwrap(), "done", "{name}");
+    }
+}
