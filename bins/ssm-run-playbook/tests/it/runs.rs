@@ -362,7 +362,7 @@ fn a_module_ends_as_in_a_python_of_its_own() {
     let tasks = "- name: Ends\n  ends:\n- name: Gives up\n  ends:\n    give_up: true\n";
     let repository = Repository::new(tasks);
     let folder = work.path().to_str().unwrap();
-    repository.write("ansible/roles/demo/library/ends.py", &ENDS.replace("FOLDER", folder));
+    repository.write("ansible/roles/demo/library/ends.py", ENDS.replace("FOLDER", folder));
     let double = Double::start(&[]);
     let outcome = repository.tool(&double, &[]).run();
     ended(&outcome, 1, &["demo : Gives up", "gave up"]);
