@@ -38,6 +38,8 @@ const SIDE_DELIVERY: Duration = Duration::from_secs(60);
 const HURRY: Duration = Duration::from_secs(3);
 /// When the time is over and AWS does not answer, commands are cancelled for this long; hosts end by themselves.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// After that, what hosts wrote which have ended is waited for.
+const LAST_ANSWERS: Duration = Duration::from_secs(3);
 /// Polling goes on through an outage of this length; hosts do not notice it.
 const OUTAGE: Duration = Duration::from_secs(120);
 
@@ -162,7 +164,8 @@ impl<'a> Drive<'a> {
     async fn over(&self) {
         let deadline = self.start + self.plan.timeout;
         sleep_until(deadline).await;
-        while (self.any_running() || self.collecting.get())
+        let has_all = || self.ends.borrow().len() == self.plan.hosts.len();
+        while (self.any_running() || has_all() || self.collecting.get())
             && !self.ssm.is_silent()
             && deadline.elapsed() < DEADLINE_GRACE
         {
@@ -183,7 +186,11 @@ impl<'a> Drive<'a> {
             self.note_agents().await;
         }
         let ending = |seen: &str| Ending::TimedOut(format!("no answer after {waited}{seen}"));
-        let hosts = self.settle(ending, &reason);
+        let mut hosts = self.settle(ending, &reason);
+        if !self.ssm.is_silent() {
+            // Without it what they did is less well known, and no more.
+            let _ = timeout(LAST_ANSWERS, self.bring_home(&mut hosts)).await;
+        }
         let halted = self.halted.take().or(Some(Halt { exit: Exit::Timeout, reason }));
         Outcome { hosts, stopped: None, halted }
     }
@@ -277,7 +284,7 @@ impl<'a> Drive<'a> {
             }
         }
         for id in ids {
-            let text = if with_bundle { "bundle sent, running" } else { "command sent" };
+            let text = if with_bundle { "bundle sent" } else { "command sent" };
             self.ctx.progress().subject(self.plan.name(id), text);
         }
         Ok(())

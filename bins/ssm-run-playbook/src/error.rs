@@ -122,7 +122,7 @@ pub enum Error {
         source_line: String,
     },
     /// What cannot work, all at once.
-    #[error("{what}: {}{}", findings.len(), listed(findings))]
+    #[error("{what}: {} place{}{}", findings.len(), if findings.len() == 1 { "" } else { "s" }, listed(findings))]
     Findings {
         /// What they are.
         what: &'static str,

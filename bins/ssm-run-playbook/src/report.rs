@@ -101,11 +101,14 @@ fn title(hosts: &[Judged<'_>], plan: &Plan, exit: Exit, halted: Option<&Halt>) -
     let good = hosts.iter().filter(|host| host.outcome == SubjectOutcome::Success).count();
     let changed: u64 = changes(hosts);
     let (playbook, all) = (&plan.playbook, hosts.len());
+    let tasks = if changed == 1 { "task" } else { "tasks" };
     match exit {
         Exit::Success if plan.check => {
             format!("{playbook}: --check: {all} of {all} hosts good, {changed} would change")
         }
-        Exit::Success => format!("{playbook}: {all} of {all} hosts good, {changed} changed"),
+        Exit::Success => {
+            format!("{playbook}: {all} of {all} hosts good, {changed} changed {tasks}")
+        }
         Exit::Empty => match &plan.narrowed {
             Some(flags) => format!("{playbook}: {flags} leaves no task on any of {all} hosts"),
             None => format!("{playbook}: no play matches any of {all} hosts"),

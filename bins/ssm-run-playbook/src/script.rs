@@ -180,9 +180,10 @@ exec python3 "$folder/work/.ssm-run-playbook/run.py" "$base" "$folder"
 pub(crate) fn progress(base: &str, run: &str) -> String {
     format!(
         r#"events={}/runs/{}/events.jsonl
-[ -f "$events" ] || exit 0
-printf '%s ' "$(grep -c '^{{"e":"result"' "$events")"
-grep -E '^\{{"e":"(task|waiting|rebooting|resumed)"' "$events" | tail -n 1
+last='{{"e":"starting","name":""}}'
+[ -f "$events" ] || {{ echo "0 $last"; exit 0; }}
+found=$(grep -E '^\{{"e":"(task|waiting|rebooting|resumed)"' "$events" | tail -n 1)
+printf '%s %s\n' "$(grep -c '^{{"e":"result"' "$events")" "${{found:-$last}}"
 sed -n 's/^{{"e":"result","host":"[^"]*","status":"\([a-z]*\)".*/\1/p' "$events" | sort | uniq -c
 "#,
         quote(base),

@@ -11,6 +11,14 @@ use tokio::time::{Instant, sleep};
 /// So many hosts are read at a time: enough that 200 take about a second, few enough for Systems Manager's rate.
 const AT_ONCE: usize = 8;
 
+/// A recap without what it promises is no result; its figures are still the last that is known.
+fn incomplete(host: &mut HostEnd, why: &str) {
+    if let Ending::Recap(recap) = &host.ending {
+        host.figures = recap.stats.or(recap.so_far);
+    }
+    host.ending = Ending::NoResult(format!("{why}, although a recap came back"));
+}
+
 enum Fetch {
     Aws(Error),
     Missing(Missing),
@@ -21,6 +29,12 @@ impl Drive<'_> {
     pub(super) async fn collect(&self) -> Result<Vec<HostEnd>, Error> {
         let mut hosts =
             self.settle(|_| Ending::NoResult("no answer".to_owned()), "its batch was not reached");
+        self.bring_home(&mut hosts).await?;
+        Ok(hosts)
+    }
+
+    /// Adds events and logs of those that answered.
+    pub(super) async fn bring_home(&self, hosts: &mut [HostEnd]) -> Result<(), Error> {
         let fetching = hosts.iter().zip(&self.plan.hosts).map(async |(host, planned)| {
             let Ending::Recap(recap) = &host.ending else { return None };
             let plain = recap.stats.is_some_and(|stats| stats.changed == 0) && !recap.custom;
@@ -38,14 +52,16 @@ impl Drive<'_> {
                     host.results = events.as_deref().map(recap::results).unwrap_or_default();
                     (host.events, host.log) = (events, log);
                 }
-                Some(Err(Fetch::Aws(error))) => return Err(error),
-                Some(Err(Fetch::Missing(missing))) => {
-                    let text = format!("{missing}, although a recap came back");
-                    host.ending = Ending::NoResult(text);
+                Some(Err(Fetch::Aws(Error::Aws(
+                    error @ deploy_aws::Error::Unavailable { .. },
+                )))) => {
+                    incomplete(host, &format!("what it did cannot be read: {error}"));
                 }
+                Some(Err(Fetch::Aws(error))) => return Err(error),
+                Some(Err(Fetch::Missing(missing))) => incomplete(host, &missing.to_string()),
             }
         }
-        Ok(hosts)
+        Ok(())
     }
 
     async fn fetch(

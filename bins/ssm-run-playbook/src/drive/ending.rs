@@ -121,6 +121,7 @@ pub(super) fn progress_text(output: &str) -> Option<String> {
     let name = task.get("name")?.as_str()?;
     Some(match task.get("e")?.as_str()? {
         "waiting" => format!("waits for the lock of another run ({name})"),
+        "starting" => "no task has begun".to_owned(),
         "rebooting" => format!("{count} results, the host reboots"),
         "resumed" => format!("{count} results, runs again after a reboot"),
         _ => format!("{count} results, at task: {name}"),

@@ -3,7 +3,7 @@
 use super::{Drive, Ending};
 use crate::error::Error;
 use crate::recap::State;
-use deploy_cli::Exit;
+use deploy_cli::{Exit, human};
 use std::process::Stdio;
 use tokio::process::Command;
 
@@ -22,6 +22,11 @@ impl Drive<'_> {
         let mut done = 0;
         for (number, size) in self.plan.waves.iter().enumerate() {
             let wave = &ids[done..done + size];
+            if number > 0 && self.left().is_zero() {
+                let reason = format!("the time was over after {}", human(self.plan.timeout));
+                self.halted.replace(Some(Halt { exit: Exit::Timeout, reason }));
+                return Ok(true);
+            }
             if number > 0
                 && let Some(halt) = self.between(&ids[..done], wave, number + 1).await?
             {

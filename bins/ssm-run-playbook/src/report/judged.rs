@@ -32,6 +32,14 @@ impl Judged<'_> {
         self.outcome == SubjectOutcome::Skipped
     }
 
+    /// How long it took on the host; where that is not known, since the tool's start.
+    pub(super) fn elapsed(&self) -> Duration {
+        match &self.end.ending {
+            Ending::Recap(recap) if recap.ms > 0 => Duration::from_millis(recap.ms),
+            _ => self.end.elapsed,
+        }
+    }
+
     pub(super) fn is_bad(&self) -> bool {
         !matches!(self.outcome, SubjectOutcome::Success | SubjectOutcome::Skipped)
     }
@@ -123,13 +131,14 @@ fn judge_recap(recap: &Recap) -> (SubjectOutcome, Exit, String) {
                 Some((_, holder)) if recap.tasks == 0 && recap.last.is_none() => {
                     format!("waited until the deadline for the lock of another run ({holder})")
                 }
-                Some((ms, holder)) => {
+                // A short wait explains nothing.
+                Some((ms, holder)) if ms * 10 >= recap.ms => {
                     let waited = human(Duration::from_millis(*ms));
                     format!(
                         "{ran}; before, it waited {waited} for the lock of another run ({holder})"
                     )
                 }
-                None => ran,
+                _ => ran,
             };
             (SubjectOutcome::Failed, Exit::Timeout, text)
         }

@@ -5,7 +5,6 @@ use crate::drive::Ending;
 use crate::recap::{self, Stats, TaskResult};
 use deploy_report::Subject;
 use serde_json::{Value, json};
-use std::time::Duration;
 
 pub(super) fn subject(host: &Judged<'_>) -> Subject {
     // What is not known is null.
@@ -42,12 +41,8 @@ pub(super) fn subject(host: &Judged<'_>) -> Subject {
     {
         data["reboots"] = recap.reboots.into();
     }
-    let elapsed = match &host.end.ending {
-        Ending::Recap(recap) if recap.ms > 0 => Duration::from_millis(recap.ms),
-        _ => host.end.elapsed,
-    };
     Subject::new("host", &host.end.name, host.outcome, host.detail.clone())
-        .elapsed(elapsed)
+        .elapsed(host.elapsed())
         .data(data)
 }
 

@@ -21,7 +21,7 @@ pub(super) fn text(title: &str, hosts: &[Judged<'_>]) -> String {
         let figure = |of: fn(&Stats) -> u64| {
             host.stats.as_ref().map_or_else(|| "-".to_owned(), |stats| of(stats).to_string())
         };
-        let time = if host.is_untouched() { "-".to_owned() } else { human(host.end.elapsed) };
+        let time = if host.is_untouched() { "-".to_owned() } else { human(host.elapsed()) };
         let _ = writeln!(
             out,
             "  {:<width$}{:>5}{:>9}{:>8}{:>9}{:>13}{time:>10}",

@@ -45,6 +45,12 @@ fn bars(host: &Judged<'_>) -> Vec<Bar> {
     };
     let begin = end.saturating_sub(recap.ms);
     let mut bars = vec![Bar { name: "until it runs".to_owned(), bad: false, start: 0, end: begin }];
+    if let Some(first) = host.end.results.iter().map(|result| result.at).min()
+        && first >= VISIBLE_MS
+    {
+        let name = "Ansible starts".to_owned();
+        bars.push(Bar { name, bad: false, start: begin, end: begin + first });
+    }
     let mut results: Vec<_> = host.end.results.iter().collect();
     let failed = |status: &str| matches!(status, "failed" | "unreachable");
     results.sort_by_key(|result| (!failed(&result.status), std::cmp::Reverse(result.ms)));
@@ -118,7 +124,7 @@ mod tests {
             host("left", Ending::NotTouched("x".to_owned()), ""),
         ];
         let text = drawn(&ends).unwrap();
-        let expected = "  section bad\n  until it runs :0, 2000\n  a b  1 :2200, 3700\n  Breaks :crit, 3800, 3850\n  \
+        let expected = "  section bad\n  until it runs :0, 2000\n  Ansible starts :2000, 2100\n  a b  1 :2200, 3700\n  Breaks :crit, 3800, 3850\n  \
                         section good\n  until it runs :0, 2000\n  playbook :2000, 5000\n```\n";
         assert!(text.contains(expected), "{text}");
         assert_eq!(drawn(&ends[2..]), None);

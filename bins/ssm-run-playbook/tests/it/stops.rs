@@ -118,7 +118,11 @@ fn the_deadline_ends_ansible_on_the_host_and_says_what_ran() {
     assert!(mark.exists() && !work.path().join("mark-after").exists());
     assert!(!sleeps(&seconds));
     assert_eq!(repository.report()["outcome"], "timeout");
-    assert_eq!(repository.report()["subjects"][0]["data"]["changed"], 1);
+    let data = &repository.report()["subjects"][0]["data"];
+    assert_eq!(
+        (&data["changed"], &data["changed_tasks"][0]["task"]),
+        (&1.into(), &"demo : Begin".into())
+    );
 }
 
 #[test]
