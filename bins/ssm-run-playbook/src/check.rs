@@ -435,6 +435,14 @@ mod tests {
             None,
             true,
         );
+        let beside = ("playbooks/there/tasks/main.yml", "[]\n");
+        check(there, &[beside], None, false);
+        let at_top = [
+            ("playbooks/site.yml", "- import_playbook: ../top.yml\n"),
+            ("top.yml", "- hosts: sip\n  roles: [there]\n"),
+            ("there/tasks/main.yml", "[]\n"),
+        ];
+        assert!(reached(&at_top, &ALL).findings.is_empty());
         let collection = "  collections: [says.so]\n  roles: [there]\n";
         check(collection, &[], Some("no role `there`"), false);
         check(collection, &[("requirements.yml", "collections: [says.so]\n")], None, false);

@@ -131,7 +131,9 @@ impl Walk<'_> {
             format!("{}/{}/roles/{name}", check::COLLECTIONS, collection.replace('.', "/"))
         };
         let paths = self.role_paths(scope).into_iter().filter_map(|path| join(&path, name));
-        let mut paths = scope.collections.iter().map(of_collection).chain(paths);
+        let paths = scope.collections.iter().map(of_collection).chain(paths);
+        // Last beside the playbook, which may be the Ansible folder itself.
+        let mut paths = paths.chain(join(&scope.base, name));
         paths.find(|path| folder.is_folder(path))
     }
 
