@@ -12,6 +12,7 @@ pub(crate) use files::{write_junit, write_logs};
 use crate::drive::{Ending, Halt, Outcome};
 use crate::plan::Plan;
 use crate::recap::{FailedTask, State, Stats};
+use deploy_actions::{Annotation, Level};
 use deploy_cli::{Context, Done, Exit};
 use deploy_report::SubjectOutcome;
 use judged::{Judged, SLOWEST, judge};
@@ -87,6 +88,10 @@ pub(crate) fn done(ctx: &Context, plan: &Plan, outcome: &Outcome) -> Done {
         ("untouched".to_owned(), untouched.to_string()),
     ];
     done.annotations = actions::annotations(&hosts);
+    if done.annotations.is_empty() && exit != Exit::Success {
+        // No host is bad, and yet the step fails: the title says why.
+        done.annotations.push(Annotation::new(Level::Error, "ssm-run-playbook", &title));
+    }
     let parts = [actions::summary(&hosts), timeline::timeline(&hosts)];
     done.summary = parts.into_iter().flatten().reduce(|all, part| all + &part);
     done

@@ -36,7 +36,9 @@ pub fn markdown(report: &Report) -> String {
             .iter()
             .map(|subject| format!("`{}`", cell(&subject.name).replace('`', "'")))
             .collect();
+        // What was left out took no time.
         let longest = same.iter().filter_map(|subject| subject.elapsed_ms).max();
+        let longest = longest.filter(|ms| *ms > 0 || subject.outcome != SubjectOutcome::Skipped);
         let most = if same.len() > 1 { "≤ " } else { "" };
         let elapsed = longest.map(|ms| format!("{most}{}", seconds(ms))).unwrap_or_default();
         // Writing to a String cannot fail.

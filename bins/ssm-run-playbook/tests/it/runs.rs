@@ -255,7 +255,8 @@ fn a_playbook_that_matches_no_host_is_empty() {
         "- hosts: \"{{ who | default('nobody') }}\"\n  tasks: []\n",
     );
     let double = Double::start(&[]);
-    ended(&repository.tool(&double, &[]).run(), 3, &["no play matches"]);
+    let said = "::error title=ssm-run-playbook::playbooks/site.yml: no play matches any of 1 hosts";
+    ended(&repository.tool(&double, &[]).actions().run(), 3, &[said]);
 }
 
 #[test]
