@@ -5,6 +5,8 @@ import json
 import zlib
 
 MARKER = "ssm-run-playbook/1 "
+LOG_CHARS = 1 << 20  # packed; a slice of 23,000 takes a command of its own
+LOG_BYTES = 8 << 20
 RECAP_LIMIT = 1500  # ListCommandInvocations keeps the first 2,500 characters of an output.
 FIGURES = ("ok", "changed", "failures", "skipped", "unreachable", "rescued", "ignored")
 
@@ -38,6 +40,22 @@ def pack(path, data):
     with open(path, "wb") as file:
         file.write(text)
     return [len(text), hashlib.sha256(text).hexdigest()]
+
+
+def pack_log(path, log, kept):
+    """As `pack`, but a log that would take minutes to fetch loses its middle. All of it stays on the host."""
+    packed = pack(path, shortened(log, LOG_BYTES, kept))
+    if packed[0] > LOG_CHARS:
+        packed = pack(path, shortened(log, min(len(log), LOG_BYTES) * LOG_CHARS // packed[0], kept))
+    return packed
+
+
+def shortened(log, most, kept):
+    half = most // 2
+    if len(log) <= 2 * half:
+        return log
+    note = "\n[%d bytes are left out here; the host has all of them in %s]\n" % (len(log) - 2 * half, kept)
+    return log[:half] + note.encode() + log[-half:]
 
 
 def masked(data, masks):

@@ -29,7 +29,7 @@ import tempfile
 import threading
 import time
 
-from answer import MARKER, fit, masked, pack, summarise
+from answer import MARKER, fit, masked, pack, pack_log, summarise
 from references import ReferenceError, Resolver, in_yaml, masks
 
 STDOUT_LIMIT = 23000  # GetCommandInvocation keeps the first 24,000.
@@ -398,7 +398,7 @@ class Supervisor:
             log = file.read()
         summarise(recap, self.host, lines, log)
         recap["events"] = pack(os.path.join(self.folder, "events.b64"), lines)
-        recap["log"] = pack(os.path.join(self.folder, "log.b64"), log)
+        recap["log"] = pack_log(os.path.join(self.folder, "log.b64"), log, self.log)
         return recap
 
     def sweep(self, room):
