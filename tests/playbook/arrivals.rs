@@ -34,6 +34,7 @@ pub(crate) fn begin_a_run_that_installs_ansible(cloud: &Cloud, host: &str) -> Ru
     let detail = ended.host(host)["detail"].as_str().unwrap();
     assert!(detail.starts_with("Ansible cannot be installed: E: "), "{ended}");
     assert!(detail.contains("file:/nowhere") && !detail.contains("Reading"), "{ended}");
+    assert!(!detail.ends_with(';'), "{ended}");
     cloud.exec(host, "mv /root/sources.list /etc/apt/");
     install("install")
 }

@@ -7,9 +7,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 /// What travels in every bundle besides the Ansible folder.
-pub(crate) const HOST_FILES: [(&str, &str); 5] = [
+pub(crate) const HOST_FILES: [(&str, &str); 6] = [
     (".ssm-run-playbook/run.py", include_str!("host/run.py")),
     (".ssm-run-playbook/answer.py", include_str!("host/answer.py")),
+    (".ssm-run-playbook/leftovers.py", include_str!("host/leftovers.py")),
     (".ssm-run-playbook/module_server.py", include_str!("host/module_server.py")),
     (".ssm-run-playbook/references.py", include_str!("host/references.py")),
     (".ssm-run-playbook/callback_plugins/ssm_run_playbook.py", include_str!("host/callback.py")),
@@ -45,7 +46,7 @@ until apt-get -q update > "$1" 2>&1; do
 done
 apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends python3 ansible-core >> "$1" 2>&1
 EOF
-  setsid -w sh "$base/install.sh" "$base/install.log" || answer install-failed "$( (grep -E '^([EW]|dpkg): ' "$base/install.log" || cat "$base/install.log") | tail -n 6 | tr '\n\t' '; ' | tr -cd '[:print:]' | tr -d '"\\' | tail -c 700)" 1
+  setsid -w sh "$base/install.sh" "$base/install.log" || answer install-failed "$( (grep -E '^([EW]|dpkg): ' "$base/install.log" || cat "$base/install.log") | tail -n 6 | paste -s -d ';' | tr '\t' ' ' | tr -cd '[:print:]' | tr -d '"\\' | tail -c 700)" 1
 fi
 "#;
 

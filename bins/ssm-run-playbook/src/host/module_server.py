@@ -152,10 +152,12 @@ def note_folders(path):
 
     def noted(suffix=None, prefix=None, dir=None):
         folder = make(suffix, prefix, dir)
-        if isinstance(folder, str) and os.path.basename(folder).startswith(("ansible_", "ansible-")):
+        name = prefix if isinstance(prefix, str) else ""
+        # Ansible's own two kinds; what a task asked for stays.
+        if name.startswith("ansible-moduletmp-") or (name.startswith("ansible_") and name.endswith("_payload_")):
             try:
                 with open(path, "a", encoding="utf-8", errors="surrogateescape") as file:
-                    file.write(folder + "\n")
+                    file.write(os.path.abspath(folder) + "\n")
             except OSError:
                 pass  # No module fails for that.
         return folder

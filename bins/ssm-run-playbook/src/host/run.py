@@ -30,6 +30,7 @@ import threading
 import time
 
 from answer import MARKER, fit, masked, pack, pack_log, summarise
+from leftovers import descendants, remove_folders, signal_all
 from references import ReferenceError, Resolver, in_yaml, masks
 
 STDOUT_LIMIT = 23000  # GetCommandInvocation keeps the first 24,000.
@@ -40,34 +41,6 @@ PR_SET_CHILD_SUBREAPER = 36
 EXIT_REBOOT = 194  # to the agent: reboot the host and run the script again
 HOLD_SECONDS = 120  # the lock is held so long for the agent to reboot the host
 ROOMS = ("work", "private")
-
-
-def descendants(root):
-    """Every process below root, by asking /proc."""
-    children = {}
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            with open("/proc/%s/stat" % name, encoding="utf-8", errors="replace") as file:
-                parent = int(file.read().rpartition(")")[2].split()[1])
-        except (OSError, IndexError, ValueError):
-            continue  # It ended while we looked.
-        children.setdefault(parent, []).append(int(name))
-    found, todo = [], [root]
-    while todo:
-        below = children.get(todo.pop(), [])
-        found += below
-        todo += below
-    return found
-
-
-def signal_all(pids, number):
-    for pid in pids:
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            pass
 
 
 class Stopped(Exception):
@@ -379,7 +352,7 @@ class Supervisor:
             return {"state": str(stopped), "last": "resolving secrets"}
         finally:
             shutil.rmtree(self.private, ignore_errors=True)
-            self.sweep(room)
+            remove_folders(room, self.pids, self.started)
         rc = None
         if code is not None:
             rc = os.WEXITSTATUS(code) if os.WIFEXITED(code) else 128 + os.WTERMSIG(code)
@@ -400,25 +373,6 @@ class Supervisor:
         recap["events"] = pack(os.path.join(self.folder, "events.b64"), lines)
         recap["log"] = pack_log(os.path.join(self.folder, "log.b64"), log, self.log)
         return recap
-
-    def sweep(self, room):
-        """Removes what modules and workers of this run made for themselves and could not remove, because they were
-        killed. Other people's Ansible has the same folders; ours are known by what the server wrote down, and by the
-        number of the process in the name."""
-        made = []
-        if room:
-            if os.path.exists(room + "/made"):
-                with open(room + "/made", encoding="utf-8", errors="surrogateescape") as file:
-                    made = file.read().splitlines()
-            shutil.rmtree(room, ignore_errors=True)
-        for parent in (os.path.join(os.path.expanduser("~"), ".ansible", "tmp"), "/var/tmp", "/tmp"):
-            for name in os.listdir(parent) if os.path.isdir(parent) else []:
-                parts = name.split("-")  # ansible-tmp-TIME-PROCESS-RANDOM
-                if name.startswith("ansible-tmp-") and len(parts) == 5 and parts[3] in self.pids:
-                    made.append(os.path.join(parent, name))
-        for path in made:
-            if not os.path.islink(path) and os.path.isdir(path) and os.lstat(path).st_mtime >= self.started - 1:
-                shutil.rmtree(path, ignore_errors=True)
 
     def prepare_reboot(self):
         """Leaves what the script finds after the reboot, and somebody who holds the lock until then."""

@@ -261,14 +261,18 @@ fn a_recap_that_is_missing_or_cut_is_never_green() {
 }
 
 #[test]
-fn files_that_tasks_make_are_not_made_with_the_tools_own_umask() {
+fn files_that_tasks_make_stay_and_are_not_made_with_the_tools_own_umask() {
     use std::os::unix::fs::PermissionsExt as _;
     let work = tempfile::tempdir().unwrap();
-    let tasks =
-        format!("- name: Make\n  ansible.builtin.shell: echo x > {}/made\n", work.path().display());
+    let tasks = format!(
+        "- name: Make\n  ansible.builtin.shell: echo x > {0}/made\n\
+         - name: Make a folder\n  ansible.builtin.tempfile:\n    path: {0}\n    prefix: ansible_\n    state: directory\n",
+        work.path().display()
+    );
     let repository = Repository::new(&tasks);
     let double = Double::start(&[]);
     ended(&repository.tool(&double, &[]).run(), 0, &[]);
+    assert_eq!(fs::read_dir(work.path()).unwrap().count(), 2);
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&work.path().join("made")), 0o644);
     assert_eq!(mode(&double.base(FIRST)), 0o700);
