@@ -236,7 +236,8 @@ impl<'a> Drive<'a> {
     ) -> Result<String, Error> {
         self.numbers.set(self.numbers.get() + 1);
         let comment = format!("ssm-run-playbook {} #{} {what}", self.plan.run, self.numbers.get());
-        self.sending.replace(Some(comment.clone()));
+        // A question for the progress ends by itself, also when its reply is lost.
+        self.sending.replace((kind != Kind::Progress).then(|| comment.clone()));
         let (execution, delivery) = limits;
         // Only runs have something to tell.
         let log_group = self.plan.log_group.as_deref();
