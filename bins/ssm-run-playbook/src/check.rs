@@ -3,10 +3,11 @@
 use crate::bundle::{Item, Items};
 use crate::call::Call;
 use crate::error::Finding;
-use crate::needed::Reasons;
+use crate::needed::is_below;
 use crate::playbook::{VAULT, is_yaml, short};
-use crate::reach::{Scope, Walk, is_no, is_templated};
+use crate::reach::{Reach, Scope, Walk, is_no, is_templated};
 use crate::yaml::Node;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Where collections lie in the Ansible folder.
@@ -194,8 +195,20 @@ pub(crate) fn collection(walk: &mut Walk<'_>, scope: &Scope, node: &Node, name: 
     walk.bad(scope, node, text);
 }
 
-/// Encrypted files and values that travel: Ansible reads none of them without a password.
-pub(crate) fn encrypted(items: &Items, reasons: &Reasons, shown: &Path) -> Vec<Finding> {
+/// Encrypted files and values that Ansible reads, for which it needs a password: what the playbook names, its roles, and
+/// `variables` of its hosts and groups. What only travels with them may be as it likes.
+pub(crate) fn encrypted(
+    items: &Items,
+    reached: &Reach,
+    variables: &BTreeSet<String>,
+    shown: &Path,
+) -> Vec<Finding> {
+    let is_reached = |name: &&String| {
+        let mut named = reached.files.keys().chain(reached.roles.keys());
+        let is_read = [&reached.playbooks, &reached.read, variables];
+        is_read.iter().any(|names| names.contains(*name))
+            || named.any(|path| *name == path || is_below(name, path))
+    };
     let text = "encrypted by Ansible Vault; say where the password is with `--vault-password`";
     let line = |name: &String| {
         let Some(Item::File { bytes, .. }) = items.get(name) else { return None };
@@ -211,7 +224,7 @@ pub(crate) fn encrypted(items: &Items, reasons: &Reasons, shown: &Path) -> Vec<F
         let file = shown.join(name).display().to_string();
         Some(Finding { file, line: line(name)?, message: text.to_owned() })
     };
-    reasons.keys().filter_map(finding).collect()
+    items.keys().filter(is_reached).filter_map(finding).collect()
 }
 
 /// The `collections` or `roles` that the folder's requirements name.
@@ -487,11 +500,18 @@ mod tests {
             ("vault.yml", "$ANSIBLE_VAULT;1.1;AES256\n33\n"),
             ("vars.yml", "a: 1\nb: !vault |\n  $ANSIBLE_VAULT;1.1;AES256\n  33\n"),
             ("roles/r/templates/x.j2", "$ANSIBLE_VAULT is text here"),
+            ("roles/r/files/key", "$ANSIBLE_VAULT;1.1;AES256\n33\n"),
+            ("of-another-playbook.yml", "$ANSIBLE_VAULT;1.1;AES256\n33\n"),
         ]);
-        let reasons = items.keys().map(|name| (name.clone(), String::new())).collect();
-        let found = encrypted(&items, &reasons, Path::new("ansible"));
+        let mut reached = Reach::default();
+        reached.read.insert("vault.yml".to_owned());
+        reached.roles.insert("roles/r".to_owned(), String::new());
+        let variables = ["vars.yml".to_owned()].into();
+        let found = encrypted(&items, &reached, &variables, Path::new("ansible"));
         let places: Vec<(&str, u32)> =
             found.iter().map(|finding| (finding.file.as_str(), finding.line)).collect();
-        assert_eq!(places, [("ansible/vars.yml", 3), ("ansible/vault.yml", 1)]);
+        let expected =
+            [("ansible/roles/r/files/key", 1), ("ansible/vars.yml", 3), ("ansible/vault.yml", 1)];
+        assert_eq!(places, expected);
     }
 }

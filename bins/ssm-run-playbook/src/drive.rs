@@ -26,15 +26,18 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// After the deadline a host has this long to end Ansible and to answer.
 const DEADLINE_GRACE: Duration = Duration::from_secs(20);
-const POLL_EVERY: Duration = Duration::from_secs(2);
+/// Between two polls: a twentieth of the run so far, so that the end is seen late by no more than that.
+const POLL_EVERY: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(15)];
 /// The agent pushes once a second; a task shall be seen within three.
 const LIVE_EVERY: Duration = Duration::from_secs(1);
-/// Hosts are asked what they do: early once, so that a person sees that something happens, then now and then.
+/// Hosts are asked what they do: early once, so that a person sees that something happens, then every 10 s, and ever more
+/// rarely the longer it lasts.
 const PROGRESS_FIRST: Duration = Duration::from_secs(3);
-const PROGRESS_EVERY: Duration = Duration::from_secs(10);
+const PROGRESS_EVERY: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(30)];
 /// Small side commands: parts of a bundle, progress, slices of a log.
 const SIDE_EXECUTION: Duration = Duration::from_secs(60);
 const SIDE_DELIVERY: Duration = Duration::from_secs(60);
+/// So near to the deadline, and after it, hosts are polled twice a second.
 const HURRY: Duration = Duration::from_secs(3);
 /// When the time is over and AWS does not answer, commands are cancelled for this long; hosts end by themselves.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -331,10 +334,7 @@ impl<'a> Drive<'a> {
         let mut hungry = Hungry::default();
         let mut outage: Option<Instant> = None;
         while self.ends.borrow().len() < hosts {
-            let most = if self.live.is_some() { LIVE_EVERY } else { POLL_EVERY };
-            let most = if self.hurries() { POLL_EVERY / 4 } else { most };
-            let pause = (self.start.elapsed() / 20).clamp(Duration::from_millis(250), most);
-            sleep(pause).await;
+            sleep(pause(self.start.elapsed(), self.left(), self.live.is_some())).await;
             match self.poll(&mut hungry).await {
                 Ok(()) => outage = None,
                 // Hosts go on while AWS or the network is away.
@@ -359,7 +359,8 @@ impl<'a> Drive<'a> {
             self.follow().await;
             let followed = self.live.is_some() && !self.deaf.get();
             if !followed && Instant::now() >= next_progress {
-                next_progress = Instant::now() + PROGRESS_EVERY;
+                let [least, most] = PROGRESS_EVERY;
+                next_progress = Instant::now() + (begun.elapsed() / 4).clamp(least, most);
                 self.ask_progress().await?;
             }
             self.ctx.progress().heartbeat(|| {
@@ -393,5 +394,41 @@ impl<'a> Drive<'a> {
             }
         }
         if complete.is_empty() { Ok(()) } else { self.send_run(&complete, true).await }
+    }
+}
+
+/// How long to wait before the next poll.
+fn pause(elapsed: Duration, left: Duration, live: bool) -> Duration {
+    let [least, most] = POLL_EVERY;
+    let most = if live { LIVE_EVERY } else { most };
+    let usual = (elapsed / 20).clamp(least, most);
+    // The deadline is not slept over.
+    if left < HURRY { usual.min(2 * least) } else { usual.min(left - HURRY + least) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn polls_grow_rare_with_the_run_and_do_not_sleep_over_the_deadline() {
+        let timeout = Duration::from_secs(1800);
+        let polls_of = |run: Duration| {
+            let (mut elapsed, mut polls) = (Duration::ZERO, 0);
+            while elapsed < run {
+                elapsed += pause(elapsed, timeout - elapsed, false);
+                polls += 1;
+            }
+            assert!(elapsed - run <= (run / 20).max(POLL_EVERY[0]), "{run:?}: seen at {elapsed:?}");
+            polls
+        };
+        assert_eq!(polls_of(Duration::from_secs(1)), 4);
+        assert_eq!(polls_of(Duration::from_secs(30)), 57);
+        assert!(polls_of(Duration::from_secs(600)) <= 125);
+        let ms = |elapsed: u64, left: u64| {
+            pause(Duration::from_secs(elapsed), Duration::from_secs(left), false).as_millis()
+        };
+        assert_eq!((ms(600, 60), ms(600, 10), ms(600, 2), ms(600, 0)), (15_000, 7_250, 500, 500));
+        assert_eq!(pause(timeout, timeout, true), LIVE_EVERY);
     }
 }

@@ -151,7 +151,7 @@ impl Choice<'_> {
     }
 }
 
-fn is_below(name: &str, folder: &str) -> bool {
+pub(crate) fn is_below(name: &str, folder: &str) -> bool {
     name.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
 }
 

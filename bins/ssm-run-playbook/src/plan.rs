@@ -13,7 +13,7 @@ use crate::{check, playbook, script, syntax};
 use deploy_cli::Context;
 use deploy_inventory::Inventory;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -141,7 +141,7 @@ impl Plan {
             needed::needed(&items, &reached, &playbook, environment.as_deref(), &shown_folder);
         let variables = syntax::variables(&items, &inventory, &playbook, environment.as_deref());
         let repeated = syntax::check(&items, &reached, &variables, &shown_folder)?;
-        judge(args, &items, &reached, &reasons, &question)?;
+        judge(args, &items, &reached, &variables, &question)?;
         for warning in reached.warnings.union(&repeated) {
             ctx.progress().warn(&warning.to_string());
         }
@@ -272,7 +272,7 @@ fn judge(
     args: &Args,
     items: &bundle::Items,
     reached: &Reach,
-    reasons: &Reasons,
+    variables: &BTreeSet<String>,
     question: &Question<'_>,
 ) -> Result<(), Error> {
     let mut findings = reached.findings.clone();
@@ -281,7 +281,7 @@ fn judge(
         && args.vault_id.is_empty()
         && question.folder.setting(&settings).is_none()
     {
-        findings.extend(check::encrypted(items, reasons, question.shown));
+        findings.extend(check::encrypted(items, reached, variables, question.shown));
     }
     if !findings.is_empty() {
         let findings = findings.into_iter().collect();

@@ -94,8 +94,10 @@ fn all_that_cannot_work_is_named_at_once_and_annotated() {
         - name: Reboot\n  ansible.builtin.reboot:\n- name: Far\n  community.general.ufw:\n    rule: allow\n";
     let repository = Repository::new(tasks);
     repository.write(".git/HEAD", "");
-    repository
-        .write("ansible/inventories/dev/group_vars/vault.yml", "$ANSIBLE_VAULT;1.1;AES256\n33\n");
+    repository.write(
+        "ansible/inventories/dev/group_vars/all/vault.yml",
+        "$ANSIBLE_VAULT;1.1;AES256\n33\n",
+    );
     let double = Double::start(&[]);
     let outcome = repository.tool(&double, &["--limit", "all"]).actions().run();
     let file = "ansible/roles/demo/tasks/main.yml";
@@ -109,7 +111,7 @@ fn all_that_cannot_work_is_named_at_once_and_annotated() {
             &format!("{file}:9: `delegate_to: sip-2`"),
             &format!("{file}:11: `reboot`"),
             &format!("{file}:13: `community.general.ufw` needs the collection"),
-            "ansible/inventories/dev/group_vars/vault.yml:1: encrypted",
+            "ansible/inventories/dev/group_vars/all/vault.yml:1: encrypted",
             "hint: nothing was sent",
             &format!("::error file={file},line=11,"),
         ],
