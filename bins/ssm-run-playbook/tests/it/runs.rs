@@ -26,7 +26,7 @@ fn timeless(text: &str) -> String {
         let mut words: Vec<&str> = line.split_whitespace().collect();
         for at in 1..words.len() {
             if matches!(words[at], "s" | "ms") && words[at - 1].parse::<f64>().is_ok() {
-                words[at - 1] = "TIME";
+                (words[at - 1], words[at]) = ("TIME", "s");
             }
         }
         words.join(" ")
