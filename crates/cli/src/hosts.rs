@@ -35,6 +35,14 @@ pub enum InventoryError {
     /// `--limit` is given and empty, as by a variable that is not set: nobody means all hosts by that.
     #[error("`--limit` is empty")]
     EmptyLimit,
+    /// `--limit` chooses by a number.
+    #[error("`{part}` of `--limit` chooses hosts by their number: subscripts are not supported")]
+    Subscript {
+        /// The part of the pattern.
+        part: String,
+        /// What there is, for people.
+        known: String,
+    },
     /// No host is left.
     #[error("no host in `{}` matches `{pattern}`", path.display())]
     NoHosts {
@@ -62,7 +70,8 @@ pub fn load_inventory(path: &Path) -> Result<(Inventory, String), InventoryError
 /// The hosts that a pattern names, in the file's order and at least one; `path` names the file in the error.
 ///
 /// # Errors
-/// [`InventoryError::EmptyLimit`], [`InventoryError::Limit`] and [`InventoryError::NoHosts`].
+/// [`InventoryError::EmptyLimit`], [`InventoryError::Subscript`], [`InventoryError::Limit`] and
+/// [`InventoryError::NoHosts`].
 pub fn require_hosts<'a>(
     inventory: &'a Inventory,
     pattern: Option<&str>,
@@ -79,6 +88,9 @@ pub fn require_hosts<'a>(
             listed(&hosts)
         )
     };
+    if let Some(part) = pattern.and_then(subscript) {
+        return Err(InventoryError::Subscript { part: part.to_owned(), known: known() });
+    }
     let hosts = inventory.select(pattern).map_err(|source| {
         let close = match &source {
             PatternError::NoMatch { part, .. } => {
@@ -95,6 +107,29 @@ pub fn require_hosts<'a>(
         return Err(InventoryError::NoHosts { path: path.to_owned(), pattern, known: known() });
     }
     Ok(hosts)
+}
+
+/// The first part of a pattern that Ansible reads as `GROUP[NUMBER]` or `GROUP[FROM:TO]`:
+/// `PATTERN_WITH_SUBSCRIPT` in its `inventory/manager.py`.
+fn subscript(pattern: &str) -> Option<&str> {
+    // A range has a colon of its own, so parts end where a bracket does.
+    let separator = if pattern.contains(',') { "," } else { ":" };
+    pattern.match_indices(']').find_map(|(end, _)| {
+        let rest = &pattern[end + 1..];
+        let (before, inside) = pattern[..end].rsplit_once('[')?;
+        let part = &before[before.rfind(separator).map_or(0, |at| at + 1)..];
+        let part = part.trim_start().trim_start_matches(['!', '&']);
+        let is_last = rest.trim_start().is_empty() || rest.trim_start().starts_with(separator);
+        let (from, to) = match inside.char_indices().skip(1).find(|(_, c)| matches!(c, ':' | '-')) {
+            Some((at, _)) => (&inside[..at], &inside[at + 1..]),
+            None => (inside, ""),
+        };
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let from = from.strip_prefix('-').unwrap_or(from);
+        let is_number = !from.is_empty() && digits(from) && digits(to);
+        let found = is_number && is_last && !part.is_empty() && !part.starts_with('~');
+        found.then(|| pattern[before.len() - part.len()..=end].trim())
+    })
 }
 
 /// The name that somebody who typed `typed` may have meant, by the measure that clap takes for flags.
@@ -121,9 +156,11 @@ impl Failure for InventoryError {
     fn exit(&self) -> Exit {
         match self {
             Self::NoHosts { .. } => Exit::Empty,
-            Self::Read { .. } | Self::Parse { .. } | Self::Limit { .. } | Self::EmptyLimit => {
-                Exit::Usage
-            }
+            Self::Read { .. }
+            | Self::Parse { .. }
+            | Self::Limit { .. }
+            | Self::Subscript { .. }
+            | Self::EmptyLimit => Exit::Usage,
         }
     }
 
@@ -145,6 +182,7 @@ impl Failure for InventoryError {
             Self::EmptyLimit => {
                 Some("name hosts or groups, or leave `--limit` out for all hosts".into())
             }
+            Self::Subscript { known, .. } => Some(format!("name the host: {known}")),
             Self::Limit { source: PatternError::NoMatch { .. }, known } => Some(known.clone()),
             Self::NoHosts { pattern, .. } if pattern == "all" => {
                 Some("the inventory has no hosts: has Terraform made any?".into())
@@ -207,6 +245,26 @@ mod tests {
             let error = require_hosts(&inventory, Some(pattern), Path::new("i.json")).unwrap_err();
             assert_eq!((error.exit().code(), error.hint()), (code, Some(expected)), "{pattern}");
         }
+    }
+
+    #[test]
+    fn a_number_of_a_group_is_refused_and_a_glob_is_not() {
+        for (pattern, part) in [
+            ("sip[0]", Some("sip[0]")),
+            ("all:!sip[-1]", Some("sip[-1]")),
+            ("a, sip[0:1],b", Some("sip[0:1]")),
+            ("sip[1-]:b", Some("sip[1-]")),
+            ("[ab]", None),
+            ("sip-[a-c]", None),
+            ("~sip-[12]", None),
+            ("sip-[12]*", None),
+        ] {
+            assert_eq!(subscript(pattern), part, "{pattern}");
+        }
+        let inventory = Inventory::parse(r#"{"all": {"hosts": {"a": {}}}}"#).unwrap();
+        let error = require_hosts(&inventory, Some("all[0]"), Path::new("i.json")).unwrap_err();
+        assert_eq!(error.exit(), Exit::Usage);
+        assert!(error.hint().unwrap().starts_with("name the host: "));
     }
 
     #[test]
