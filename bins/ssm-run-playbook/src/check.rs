@@ -5,8 +5,9 @@ use crate::call::Call;
 use crate::error::Finding;
 use crate::needed::is_below;
 use crate::playbook::{VAULT, is_yaml, short};
-use crate::reach::{Reach, Scope, Walk, is_no, is_templated};
+use crate::reach::{Reach, Scope, Walk, is_no, is_templated, pattern};
 use crate::yaml::Node;
+use deploy_inventory::PatternError;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -74,6 +75,7 @@ pub(crate) fn is_keyword(key: &str) -> bool {
 
 /// What a play asks of several hosts at once.
 pub(crate) fn play(walk: &mut Walk<'_>, scope: &Scope, play: &Node) {
+    unknown_hosts(walk, scope, play);
     if scope.hosts.is_empty() {
         let of_runner =
             |node: &Node| node.text().is_some_and(|text| matches!(text, "localhost" | "127.0.0.1"));
@@ -99,6 +101,31 @@ pub(crate) fn play(walk: &mut Walk<'_>, scope: &Scope, play: &Node) {
             _ => continue,
         };
         let warning = walk.finding(scope, node, text.to_owned());
+        walk.out.warnings.insert(warning);
+    }
+}
+
+/// A play of a group or host that the inventory does not have is passed over by Ansible: perhaps a typo.
+fn unknown_hosts(walk: &mut Walk<'_>, scope: &Scope, play: &Node) {
+    let mut pairs = play.pairs().into_iter();
+    let Some((_, node, value)) = pairs.find(|(key, ..)| *key == "hosts") else { return };
+    let pattern = pattern(value);
+    // Subscripts as in `sip[0]` and templates are Ansible's business.
+    if is_templated(&pattern) || pattern.contains('[') {
+        return;
+    }
+    let inventory = walk.q.inventory;
+    if let Err(PatternError::NoMatch { part, .. }) = inventory.select(Some(&pattern)) {
+        let name = part.trim_start_matches(['!', '&']).to_owned();
+        // Ansible knows these without any inventory.
+        if matches!(name.as_str(), "localhost" | "127.0.0.1" | "::1" | "ungrouped") {
+            return;
+        }
+        let hosts = inventory.hosts().iter().map(|host| host.name.as_str());
+        let close = deploy_cli::closest(&name, hosts.chain(inventory.groups()));
+        let meant = close.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+        let text = format!("the inventory has no group or host `{name}`{meant}");
+        let warning = walk.finding(scope, node, text);
         walk.out.warnings.insert(warning);
     }
 }
@@ -342,6 +369,16 @@ mod tests {
     }
 
     #[test]
+    fn files_are_looked_for_where_ansible_does_and_not_at_the_top() {
+        let site = "- hosts: sip\n  tasks:\n    - template: {src: a.j2, dest: /a}\n    - copy: {src: ../b, dest: /b}\n";
+        let files = [("playbooks/site.yml", site), ("templates/a.j2", ""), ("a.j2", ""), ("b", "")];
+        let found: Vec<String> =
+            reached(&files, &ALL).findings.iter().map(Finding::to_string).collect();
+        let said = "site.yml:3: there is no `a.j2` (a template) in `ansible/playbooks/templates`, `ansible/playbooks`";
+        assert!(found.len() == 1 && found[0].ends_with(said), "{found:?}");
+    }
+
+    #[test]
     fn templates_that_cannot_be_read_are_found_where_ansible_would_read_them() {
         check(
             "- debug: {msg: '{{ x }'}\n",
@@ -407,6 +444,24 @@ mod tests {
         let warned: Vec<u32> = out.warnings.iter().map(|finding| finding.line).collect();
         assert_eq!(warned, [7]);
         assert!(!reached(&files, &["nobody"]).matched);
+    }
+
+    #[test]
+    fn a_play_of_hosts_that_the_inventory_does_not_have_is_warned_of() {
+        let check = |hosts: &str, said: Option<&str>| {
+            let site = format!("- hosts: sip\n- name: x\n  hosts: {hosts}\n");
+            let out = reached(&[("playbooks/site.yml", &site)], &ALL);
+            let warned: Vec<String> = out.warnings.iter().map(Finding::to_string).collect();
+            let expected = said.map(|said| {
+                format!("ansible/playbooks/site.yml:3: the inventory has no group or host {said}")
+            });
+            assert_eq!(warned, expected.into_iter().collect::<Vec<_>>(), "{hosts}");
+        };
+        check("sipp", Some("`sipp`; did you mean `sip`?"));
+        check("sip:!quux", Some("`quux`"));
+        for fine in ["db", "all:!sip-1", "'x*'", "'{{ x }}'", "ungrouped", "~x", "'x[0]'"] {
+            check(fine, None);
+        }
     }
 
     #[test]

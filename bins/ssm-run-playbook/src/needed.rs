@@ -291,7 +291,7 @@ mod tests {
             ("keys/k.pub", ""),
             (
                 "more/second.yml",
-                "- hosts: all\n  tasks:\n    - copy: {src: keys/k.pub, dest: /k}\n",
+                "- hosts: all\n  tasks:\n    - copy: {src: ../keys/k.pub, dest: /k}\n",
             ),
             ("more/third.yml", "- hosts: all\n"),
             ("playbooks/site.yml", "- ansible.builtin.import_playbook: ../more/second.yml\n"),

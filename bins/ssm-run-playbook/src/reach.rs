@@ -290,7 +290,7 @@ impl Walk<'_> {
         let mut bases: Vec<String> = scope.roles.iter().rev().cloned().collect();
         bases.extend(scope.roles.iter().rev().map(|role| format!("{role}/tasks")));
         bases.push(parent(&scope.file).to_owned());
-        bases.extend([scope.base.clone(), parent(self.q.playbook).to_owned(), String::new()]);
+        bases.extend([scope.base.clone(), parent(self.q.playbook).to_owned()]);
         let inner = |base: &String| {
             [join(base, &format!("{room}/{name}")), join(base, name)].into_iter().flatten()
         };
@@ -318,10 +318,16 @@ impl Walk<'_> {
                 }
             }
             None => {
-                let whose =
-                    if scope.roles.is_empty() { "beside the playbook" } else { "in the role" };
-                let text =
-                    format!("there is no `{name}` ({what}), neither in `{room}/` nor {whose}");
+                let mut searched: Vec<String> = Vec::new();
+                for path in self.candidates(scope, name, room) {
+                    let folder = path.strip_suffix(name).map_or_else(|| parent(&path), parent);
+                    let folder = self.q.shown.join(folder).display().to_string();
+                    if !searched.contains(&folder) {
+                        searched.push(folder);
+                    }
+                }
+                let searched = searched.join("`, `");
+                let text = format!("there is no `{name}` ({what}) in `{searched}`");
                 self.bad(scope, node, text);
             }
         }
@@ -382,7 +388,8 @@ fn first_word(node: &Node) -> Option<String> {
     Some(word.to_owned())
 }
 
-fn pattern(node: &Node) -> String {
+/// A play's `hosts` as one pattern.
+pub(crate) fn pattern(node: &Node) -> String {
     match node.text() {
         Some(text) => text.trim().to_owned(),
         None => node.list().iter().filter_map(Node::text).collect::<Vec<_>>().join(","),
