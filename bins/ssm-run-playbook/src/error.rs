@@ -207,6 +207,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// What installs and what changes nothing, together.
+    #[error("`--install-ansible` changes hosts, and `--check` promises that nothing is changed")]
+    CheckInstalls,
     /// Not even AWS's settings were found in time, e.g. because the instance metadata does not answer.
     #[error("the time was over after {} before region and credentials were found", human(*timeout))]
     Late {
@@ -277,6 +280,11 @@ impl Failure for Error {
                 Some(format!("nothing was sent\n  {source_line}\n  {:blank$}^", ""))
             }
             Self::Findings { .. } | Self::Output { .. } => Some("nothing was sent".to_owned()),
+            Self::CheckInstalls => Some(
+                "nothing was sent; leave `--install-ansible` out: a host without Ansible is then named, and a run without \
+                 `--check` installs it"
+                    .to_owned(),
+            ),
             Self::Environment { .. } => Some(
                 "nothing was sent: one environment's variables would configure the hosts of another"
                     .to_owned(),

@@ -103,6 +103,9 @@ impl Plan {
         if args.timeout < Duration::from_secs(1) || args.timeout > limit {
             return Err(Error::TimeoutRange { limit: limit.as_secs() });
         }
+        if args.check && args.install_ansible {
+            return Err(Error::CheckInstalls);
+        }
         let (inventory, text) = deploy_cli::load_inventory(&args.inventory)?;
         let environment = ctx.environment().or_else(|| inventory.environment()).map(str::to_owned);
         if let (Some(flag), Some(own)) = (ctx.environment(), inventory.environment())

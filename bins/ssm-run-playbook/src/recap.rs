@@ -37,6 +37,9 @@ pub(crate) struct Recap {
     /// The task that was started last.
     #[serde(default)]
     pub(crate) last: Option<String>,
+    /// Whether Ansible ended before that task had its result.
+    #[serde(default)]
+    pub(crate) open: bool,
     /// Number of failed results.
     #[serde(default)]
     pub(crate) failures: u64,

@@ -43,7 +43,7 @@ pub(crate) fn word(ending: &Ending) -> &str {
 }
 
 /// A known bad deployment outweighs what could not be told.
-fn exit_of(hosts: &[Judged<'_>], outcome: &Outcome) -> Exit {
+fn exit_of(hosts: &[Judged<'_>], outcome: &Outcome, plan: &Plan) -> Exit {
     if let Some(exit) = outcome.stopped {
         return exit;
     }
@@ -55,14 +55,17 @@ fn exit_of(hosts: &[Judged<'_>], outcome: &Outcome) -> Exit {
         });
     // Hosts that were left alone are no success, whatever the others say.
     let worst = worst.or_else(|| hosts.iter().any(Judged::is_untouched).then_some(Exit::Verdict));
-    let idle = hosts.iter().all(|host| host.stats == Some(Stats::default()));
+    let narrowed = plan.narrowed.is_some();
+    let idle = hosts.iter().all(|host| {
+        host.stats == Some(Stats::default()) || (narrowed && host.has_only_gathered_facts())
+    });
     worst.unwrap_or(if idle { Exit::Empty } else { Exit::Success })
 }
 
 /// Builds everything that a run leaves.
 pub(crate) fn done(ctx: &Context, plan: &Plan, outcome: &Outcome) -> Done {
     let hosts: Vec<Judged<'_>> = outcome.hosts.iter().map(|end| judge(end, plan)).collect();
-    let exit = exit_of(&hosts, outcome);
+    let exit = exit_of(&hosts, outcome, plan);
     if plan.prints_log {
         for end in &outcome.hosts {
             if let Some(log) = &end.log {

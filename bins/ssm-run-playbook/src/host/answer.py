@@ -77,6 +77,7 @@ class Figures:
 
     def __init__(self, lines, host):
         self.failures, self.timed, self.last, self.custom = [], [], None, {}
+        self.open = False  # whether the last task has no result
         self.ended = False  # whether Ansible came to its own recap after the last reboot
         self.earlier = dict.fromkeys(FIGURES, 0)  # before the last reboot, where Ansible gave no recap
         self.since = dict.fromkeys(FIGURES, 0)
@@ -92,8 +93,9 @@ class Figures:
                 self.since, self.ended = {name: figures.get(name, 0) for name in FIGURES}, True
                 self.custom = event.get("custom", {})
             elif kind == "task":
-                self.last = event["name"]
+                self.last, self.open = event["name"], True
             elif kind == "result":
+                self.open = False
                 self.timed.append((event["ms"], event["task"]))
                 self.count(event["status"])
                 if event["status"] in ("failed", "unreachable"):
@@ -124,4 +126,5 @@ def summarise(recap, host, lines, log):
     recap["slowest"] = [[name[:80], ms] for ms, name in figures.timed[:3] if ms >= 100]
     recap["custom"] = bool(figures.custom)
     if not figures.ended and recap["state"] == "done":
+        recap["open"] = figures.open
         recap["error"] = error_in(log)

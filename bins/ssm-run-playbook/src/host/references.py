@@ -149,7 +149,7 @@ class Resolver:
                 if code in DENIED:
                     raise Failure("reference-denied", code) from None
                 if code in MISSING:
-                    raise Failure("reference-missing", code) from None
+                    raise Failure("reference-missing", "no such secret (%s)" % code) from None
                 reason = code
                 again = error.code >= 500 or "Throttl" in code or code == "TooManyRequestsException"
             except OSError as error:
@@ -195,7 +195,7 @@ class Resolver:
             except ValueError:
                 raise Failure("reference-missing", "the secret is not JSON") from None
             if not isinstance(values, dict) or key not in values:
-                raise Failure("reference-missing", "the secret's JSON has no such key")
+                raise Failure("reference-missing", "the secret has no key `%s`" % key)
             return values[key]
         except Failure as failure:
             raise ReferenceError(reference, failure.state, failure) from None

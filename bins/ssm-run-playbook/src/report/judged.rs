@@ -2,7 +2,8 @@
 
 use crate::drive::{Ending, HostEnd};
 use crate::plan::Plan;
-use crate::recap::{self, FailedTask, Recap, State, Stats};
+use crate::playbook::short;
+use crate::recap::{self, FailedTask, Recap, State, Stats, TaskResult};
 use deploy_cli::{Exit, human};
 use deploy_report::SubjectOutcome;
 use std::path::Path;
@@ -24,12 +25,25 @@ pub(super) struct Judged<'a> {
     pub(super) failed: Vec<FailedTask>,
     pub(super) slowest: Vec<(String, u64)>,
     pub(super) changed: Vec<FailedTask>,
+    /// Failures that the playbook goes on after, each with `ignored` or `rescued`.
+    pub(super) survived: Vec<(&'static str, FailedTask)>,
 }
 
 impl Judged<'_> {
     /// Left alone on purpose.
     pub(super) fn is_untouched(&self) -> bool {
         self.outcome == SubjectOutcome::Skipped
+    }
+
+    /// Whether nothing ran but what Ansible does by itself when a play begins, and does with any tags; its
+    /// `executor/play_iterator.py` gives that task its name.
+    pub(super) fn has_only_gathered_facts(&self) -> bool {
+        let results = &self.end.results;
+        let is_own = |result: &TaskResult| {
+            let module = result.module.as_deref().map(short);
+            result.task == "Gathering Facts" && module == Some("gather_facts")
+        };
+        !results.is_empty() && results.iter().all(is_own)
     }
 
     /// How long it took on the host; where that is not known, since the tool's start.
@@ -81,7 +95,12 @@ pub(super) fn judge_in<'a>(end: &'a HostEnd, shown_folder: &Path) -> Judged<'a> 
         problem = "failed".to_owned() + &reboots(recap);
     }
     let mut changed = tasks(end, &["changed"]);
-    for task in failed.iter_mut().chain(&mut changed) {
+    let mut survived = Vec::new();
+    for status in ["ignored", "rescued"] {
+        survived.extend(tasks(end, &[status]).into_iter().map(|task| (status, task)));
+    }
+    let others = survived.iter_mut().map(|(_, task)| task);
+    for task in failed.iter_mut().chain(&mut changed).chain(others) {
         let shown = task.file.as_ref().map(|file| shown_folder.join(file));
         task.file = shown.map(|path| path.display().to_string());
     }
@@ -92,9 +111,13 @@ pub(super) fn judge_in<'a>(end: &'a HostEnd, shown_folder: &Path) -> Judged<'a> 
     }
     slowest.sort_by_key(|(_, ms)| std::cmp::Reverse(*ms));
     slowest.truncate(SLOWEST);
-    let stats = recap.map_or(end.figures, |recap| recap.stats.or(recap.so_far));
+    let stats = recap.map_or(end.figures, |recap| {
+        // Of the only task that began nothing is known.
+        let nothing = recap.state == State::Done && recap.open && recap.tasks == 0;
+        recap.stats.or(recap.so_far.filter(|_| !nothing))
+    });
     let detail = detail.lines().map(str::trim).collect::<Vec<_>>().join(" ");
-    Judged { end, outcome, exit, detail, problem, stats, failed, slowest, changed }
+    Judged { end, outcome, exit, detail, problem, stats, failed, slowest, changed, survived }
 }
 
 fn judge_recap(recap: &Recap) -> (SubjectOutcome, Exit, String) {
@@ -162,9 +185,7 @@ fn judge_recap(recap: &Recap) -> (SubjectOutcome, Exit, String) {
             let text = format!("the instance role may not read {}", error());
             (SubjectOutcome::Failed, Exit::Denied, text)
         }
-        (State::ReferenceMissing, ..) => {
-            (SubjectOutcome::Failed, Exit::Usage, format!("no such secret: {}", error()))
-        }
+        (State::ReferenceMissing, ..) => (SubjectOutcome::Failed, Exit::Usage, error()),
         (State::ReferenceFailed, ..) => {
             let text = format!("a secret cannot be read: {}", error());
             (SubjectOutcome::Unknown, Exit::Unavailable, text)
@@ -175,10 +196,10 @@ fn judge_recap(recap: &Recap) -> (SubjectOutcome, Exit, String) {
     }
 }
 
-/// Ansible's 1, 4 and 5 before any task: it could not read the playbook or its options.
+/// Ansible's 1, 4 and 5 before any task began: it could not read the playbook or its options.
 fn cannot_start(recap: &Recap) -> bool {
     let refused = matches!((recap.state, recap.rc), (State::Done, Some(1 | 4 | 5)));
-    refused && recap.stats.is_none() && recap.tasks == 0
+    refused && recap.stats.is_none() && recap.tasks == 0 && recap.last.is_none()
 }
 
 /// How Ansible ended when it did not come to its own recap.
@@ -187,7 +208,7 @@ fn broke_off(recap: &Recap) -> Option<String> {
         return None;
     }
     if cannot_start(recap) {
-        return Some(format!("Ansible cannot start{}", missing_collection(recap.error.as_deref())));
+        return Some(format!("Ansible cannot start{}", missing_module(recap.error.as_deref())));
     }
     let rc = match recap.rc {
         // 128 and SIGKILL: somebody ended it from outside, most often the kernel.
@@ -196,7 +217,8 @@ fn broke_off(recap: &Recap) -> Option<String> {
         None => "no status".to_owned(),
     };
     let at = recap.last.as_deref().unwrap_or("the first task");
-    Some(format!("ansible-playbook ended with {rc} at {at}"))
+    let unknown = if recap.open { "; what this task did is not known" } else { "" };
+    Some(format!("ansible-playbook ended with {rc} at {at}{unknown}"))
 }
 
 /// What Ansible says of a playbook that it cannot read, with its place and Ansible's excerpt of it.
@@ -207,20 +229,23 @@ fn refusal(recap: &Recap) -> Option<FailedTask> {
     Some(FailedTask { task, file, line, module: None, message })
 }
 
-/// What to do about a collection that the host does not have, when that is what Ansible says.
-fn missing_collection(error: Option<&str>) -> String {
+/// What to do about a module that the host does not have, when that is what Ansible says.
+fn missing_module(error: Option<&str>) -> String {
     let name = error
         .and_then(|error| error.split_once("couldn't resolve module/action '"))
-        .and_then(|(_, rest)| rest.split_once('\''))
-        .map(|(name, _)| name.split('.').take(2).collect::<Vec<_>>())
-        .filter(|parts| parts.len() == 2);
-    name.map_or_else(String::new, |parts| {
-        let name = parts.join(".");
-        format!(
-            "; the collection {name} is not on the host: install it there, or let it travel \
-             (`ansible-galaxy collection install {name} -p collections` in the Ansible folder)"
-        )
-    })
+        .and_then(|(_, rest)| rest.split_once('\''));
+    let Some((name, _)) = name else { return String::new() };
+    match name.split('.').collect::<Vec<_>>().as_slice() {
+        // Ansible itself has these two.
+        ["ansible", "builtin" | "legacy", ..] | [_] => {
+            format!("; there is no such module: `{name}`")
+        }
+        [namespace, collection, ..] => format!(
+            "; the collection {namespace}.{collection} is not on the host: install it there, or let it travel \
+             (`ansible-galaxy collection install {namespace}.{collection} -p collections` in the Ansible folder)"
+        ),
+        [] => String::new(),
+    }
 }
 
 fn figures(stats: Stats) -> String {
@@ -289,6 +314,20 @@ mod tests {
             Exit::Timeout,
             "waited until the deadline for the lock of another run (run r1 since x)",
         );
+        check(
+            r#"{"state":"done","rc":1,"last":"t","open":true,"error":"ERROR! x"}"#,
+            Exit::Verdict,
+            "ended with status 1 at t; what this task did is not known: ERROR! x",
+        );
+        let resolve = |name: &str, said: &str| {
+            let error = format!("ERROR! couldn't resolve module/action '{name}'. This");
+            let json = format!(r#"{{"state":"done","rc":4,"error":"{error}"}}"#);
+            check(&json, Exit::Usage, said);
+        };
+        resolve("community.general.ufw", "the collection community.general is not on the host");
+        for name in ["ansible.builtin.coppy", "ansible.legacy.coppy", "coppy"] {
+            resolve(name, &format!("cannot start; there is no such module: `{name}`: "));
+        }
         check(r#"{"state":"locked","error":"run r1"}"#, Exit::Unavailable, "another run (run r1)");
         check(r#"{"state":"no-ansible","error":"x"}"#, Exit::Verdict, "--install-ansible");
         check(r#"{"state":"duplicate"}"#, Exit::Unavailable, "cannot run");

@@ -61,6 +61,23 @@ pub(super) fn text(title: &str, hosts: &[Judged<'_>]) -> String {
             }
         }
     }
+    let survived = hosts.iter().filter_map(|host| {
+        let stats = host.stats.filter(|stats| stats.ignored + stats.rescued > 0)?;
+        Some(((stats.ignored, stats.rescued, &host.survived), host))
+    });
+    for ((ignored, rescued, survived), names) in by_same(survived) {
+        let parts = [(ignored, "ignored"), (rescued, "rescued")];
+        let parts = parts.iter().filter(|(count, _)| *count > 0);
+        let parts: Vec<String> = parts.map(|(count, word)| format!("{count} {word}")).collect();
+        let _ = writeln!(out, "{}: {}", printable(&names.join(", ")), parts.join(", "));
+        for (status, task) in survived.iter().take(LISTED) {
+            let (place, name) = (printable(&place(task)), printable(&task.task));
+            let _ = writeln!(out, "  {place}: {name} ({status})");
+        }
+        if survived.len() > LISTED {
+            let _ = writeln!(out, "  and {} more", survived.len() - LISTED);
+        }
+    }
     let changed = hosts.iter().filter(|host| !host.changed.is_empty());
     for (changed, names) in by_same(changed.map(|host| (&host.changed, host))) {
         let _ = writeln!(out, "{}: changed", printable(&names.join(", ")));

@@ -43,13 +43,21 @@ fn bars(host: &Judged<'_>) -> Vec<Bar> {
     let Ending::Recap(recap) = &host.end.ending else {
         return vec![Bar { name: "no result".to_owned(), bad: true, start: 0, end }];
     };
-    let begin = end.saturating_sub(recap.ms);
+    // After a reboot it is the wait for that reboot's end.
+    let lock = recap.lock.as_ref().filter(|_| recap.reboots == 0);
+    let waited = lock.map_or(0, |(ms, _)| *ms);
+    // A run that never got the lock says no more than how long it waited.
+    let begin = end.saturating_sub(recap.ms.max(waited));
     let mut bars = vec![Bar { name: "until it runs".to_owned(), bad: false, start: 0, end: begin }];
+    if waited >= VISIBLE_MS {
+        let name = "waits for the lock".to_owned();
+        bars.push(Bar { name, bad: false, start: begin, end: begin + waited });
+    }
     if let Some(first) = host.end.results.iter().map(|result| result.at).min()
-        && first >= VISIBLE_MS
+        && first.saturating_sub(waited) >= VISIBLE_MS
     {
         let name = "Ansible starts".to_owned();
-        bars.push(Bar { name, bad: false, start: begin, end: begin + first });
+        bars.push(Bar { name, bad: false, start: begin + waited, end: begin + first });
     }
     let mut results: Vec<_> = host.end.results.iter().collect();
     let failed = |status: &str| matches!(status, "failed" | "unreachable");
@@ -64,7 +72,7 @@ fn bars(host: &Judged<'_>) -> Vec<Bar> {
         end: begin + result.at + result.ms,
     }));
     if results.is_empty() {
-        bars.push(Bar { name: "playbook".to_owned(), bad, start: begin, end });
+        bars.push(Bar { name: "playbook".to_owned(), bad, start: begin + waited, end });
     }
     bars
 }
@@ -128,6 +136,21 @@ mod tests {
                         section good\n  until it runs :0, 2000\n  playbook :2000, 5000\n```\n";
         assert!(text.contains(expected), "{text}");
         assert_eq!(drawn(&ends[2..]), None);
+    }
+
+    #[test]
+    fn the_wait_for_another_run_is_no_part_of_ansibles_start() {
+        let bars = |json: &str, results: &str| {
+            let recap = recap::parse(&format!("ssm-run-playbook/1 {json}")).unwrap();
+            drawn(&[host("a", Ending::Recap(Box::new(recap)), results)]).unwrap()
+        };
+        let result = r#"{"e":"result","status":"ok","task":"T","at":1900,"ms":500}"#;
+        let text = bars(r#"{"state":"done","rc":2,"ms":3000,"lock":[1500,"run r1"]}"#, result);
+        let waits =
+            "  waits for the lock :2000, 3500\n  Ansible starts :3500, 3900\n  T :3900, 4400\n";
+        assert!(text.contains(waits), "{text}");
+        let text = bars(r#"{"state":"timeout","lock":[4000,"run r1"]}"#, "");
+        assert!(text.contains("  waits for the lock :1000, 5000\n"), "{text}");
     }
 
     #[test]

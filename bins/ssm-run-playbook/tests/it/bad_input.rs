@@ -105,6 +105,13 @@ fn what_asks_a_person_or_the_runner_is_not_left_out_silently() {
 }
 
 #[test]
+fn a_check_installs_nothing() {
+    let repository = Repository::new(FINE);
+    let flags = ["--check", "--install-ansible"];
+    refused(&repository, &flags, 2, &["`--check` promises", "leave `--install-ansible` out"]);
+}
+
+#[test]
 fn what_cannot_be_written_is_known_before_and_what_is_read_is_not_written_over() {
     let repository = Repository::new(FINE);
     refused(&repository, &["--junit", "ansible"], 2, &["`--junit ansible` is a folder"]);

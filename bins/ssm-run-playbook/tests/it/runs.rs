@@ -139,6 +139,38 @@ fn what_ansible_itself_refuses_is_bad_input_with_its_place() {
 }
 
 #[test]
+fn an_end_in_the_middle_of_a_result_is_no_start_that_failed() {
+    let work = tempfile::tempdir().unwrap();
+    let change = format!(
+        "- name: Change\n  ansible.builtin.shell: echo x > {}/made\n  notify: \"{{{{ 'Nosuch' }}}} handler\"\n",
+        work.path().display()
+    );
+    let repository = Repository::new(&change);
+    let double = Double::start(&[]);
+    let outcome = repository.tool(&double, &[]).run();
+    let said = "sip-1: ansible-playbook ended with status 1 at demo : Change; what this task did is not known";
+    ended(
+        &outcome,
+        1,
+        &[said, "sip-1    -        -       -        -            -", "Nosuch handler"],
+    );
+    assert!(work.path().join("made").exists());
+}
+
+#[test]
+fn failures_that_the_playbook_goes_on_after_are_shown() {
+    let repository = Repository::new(
+        "- name: Passed over\n  ansible.builtin.command: \"false\"\n  ignore_errors: true\n\
+         - block:\n    - name: Caught\n      ansible.builtin.fail: {msg: x}\n\
+         \x20 rescue:\n    - ansible.builtin.debug: {msg: y}\n",
+    );
+    let outcome = repository.tool(&Double::start(&[]), &["--limit", "all"]).run();
+    let said = "sip-1, sip-2: 1 ignored, 1 rescued\n  ansible/roles/demo/tasks/main.yml:1: demo : Passed over (ignored)\n  \
+                ansible/roles/demo/tasks/main.yml:5: demo : Caught (rescued)\n";
+    ended(&outcome, 0, &[said]);
+}
+
+#[test]
 fn two_hosts_are_judged_each_by_itself_with_one_command() {
     let work = tempfile::tempdir().unwrap();
     let tasks = counting(work.path())
@@ -316,6 +348,12 @@ fn tags_and_check_mode_reach_ansible() {
         &repository.tool(&double, &["--tags", "nosuch"]).run(),
         3,
         &["`--tags nosuch` leaves no task on any of 1 hosts"],
+    );
+    repository.write("ansible/playbooks/site.yml", "- hosts: sip\n  roles: [demo]\n");
+    ended(
+        &repository.tool(&double, &["--start-at-task", "nosuch"]).run(),
+        3,
+        &["`--start-at-task nosuch` leaves no task on any of 1 hosts"],
     );
     ended(
         &repository.tool(&double, &["--skip-tags", "wanted"]).run(),
