@@ -181,7 +181,7 @@ def quiet(found, name):
     with contextlib.ExitStack() as held:
         if path := os.environ.get("QUIET"):
             fcntl.flock(held.enter_context(open(path, "w")), fcntl.LOCK_EX)
-        until = time.time() + 180
+        until = time.time() + 90
         while os.getloadavg()[0] > 1 and time.time() < until:
             time.sleep(2)
         found[name] = round(os.getloadavg()[0], 1)

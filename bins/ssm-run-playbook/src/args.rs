@@ -134,7 +134,8 @@ pub struct Args {
     #[arg(long, value_name = "CMD", requires = "batch")]
     pub between_batches: Option<String>,
 
-    /// Give up after this long, e.g. `90s` or `30m`, counted for everything. Ansible may end its running task.
+    /// Give up after this long, e.g. `90s` or `30m`, counted for everything. Ansible then has up to 10 s to end
+    /// its running task.
     #[arg(long, value_name = "DURATION", value_parser = deploy_cli::parse_duration, default_value = "30m")]
     pub timeout: Duration,
 

@@ -210,7 +210,11 @@ impl<'a> Drive<'a> {
                     Some(format!("{} ({id}): {reason}", self.plan.name(id)))
                 })
                 .collect();
-            return Err(Error::Offline { hosts });
+            let names = ids.iter().filter(|id| unreachable.contains_key(*id));
+            let others = names.fold(self.plan.pattern.clone(), |all, id| {
+                format!("{all}:!{}", self.plan.name(id))
+            });
+            return Err(Error::Offline { hosts, others });
         }
         if !self.waves().await? {
             return Ok(None);

@@ -200,6 +200,8 @@ pub enum Error {
     Offline {
         /// Each with its reason.
         hosts: Vec<String>,
+        /// The pattern of the other hosts.
+        others: String,
     },
     /// The command between two batches cannot be started.
     #[error("cannot start the command of `--between-batches`")]
@@ -298,10 +300,11 @@ impl Failure for Error {
             Self::RequestTooLarge { .. } => {
                 Some("put large data into a file of the Ansible folder".to_owned())
             }
-            Self::Offline { .. } => Some(
-                "nothing was sent. Is the instance running, and does its role allow AmazonSSMManagedInstanceCore? `wait-for-cloud-init` waits for the agent. Was it replaced? Write the inventory again with `tf-to-inventory`. `--limit 'all:!HOST'` leaves a host out"
-                    .to_owned(),
-            ),
+            Self::Offline { others, .. } => Some(format!(
+                "nothing was sent. Is the instance running, and does its role allow AmazonSSMManagedInstanceCore? \
+                 `wait-for-cloud-init` waits for the agent. Was it replaced? Write the inventory again with \
+                 `tf-to-inventory`. The other hosts are the pattern '{others}'"
+            )),
             Self::Aws(error) => error.hint(),
             _ => None,
         }

@@ -87,6 +87,8 @@ pub(crate) struct Plan {
     pub(crate) check: bool,
     /// Flags that leave out tasks, as they were typed.
     pub(crate) narrowed: Option<String>,
+    /// The selected hosts as a pattern.
+    pub(crate) pattern: String,
     extra_vars: ExtraVars,
     vault_passwords: Vec<(String, String)>,
     lock_wait: Duration,
@@ -210,6 +212,7 @@ impl Plan {
             flags: args.flags(),
             check: args.check,
             narrowed: args.narrowed(),
+            pattern: args.limit.clone().unwrap_or_else(|| "all".to_owned()),
             extra_vars,
             vault_passwords,
             lock_wait: args.lock_wait,

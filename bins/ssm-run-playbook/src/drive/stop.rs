@@ -15,7 +15,7 @@ const CANCEL_WATCH: Duration = Duration::from_secs(3);
 impl Drive<'_> {
     /// A signal came: cancel, watch for a moment, say what is known.
     pub(super) async fn stop(&self, exit: Exit) -> Outcome {
-        self.ctx.progress().step("stopping: cancelling what runs on the hosts");
+        self.ctx.progress().step("stopping: cancelling what runs on the hosts; a running task has 10 s more to end, until then its host is locked");
         let remove = async {
             if let Some(store) = self.store {
                 store.remove(self.ctx).await;

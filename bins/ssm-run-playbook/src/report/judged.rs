@@ -170,7 +170,10 @@ fn judge_recap(recap: &Recap) -> (SubjectOutcome, Exit, String) {
             (SubjectOutcome::Unknown, Exit::Unavailable, text)
         }
         (State::Locked, ..) => {
-            let text = format!("locked by another run ({}); wait for it or cancel it", error());
+            let text = format!(
+                "locked by another run ({}); wait for it, or cancel its command, which has that ID in its comment",
+                error()
+            );
             (SubjectOutcome::Unknown, Exit::Unavailable, text)
         }
         (State::NoAnsible, ..) => {

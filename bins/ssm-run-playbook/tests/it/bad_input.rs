@@ -219,8 +219,11 @@ fn an_instance_without_agent_is_unavailable_and_no_right_is_denied() {
     assert_eq!(double.count("SendCommand"), 0);
     let double = Double::start(&[Fault::Gone]);
     let outcome = repository.tool(&double, &["--limit", "all"]).run();
-    let said =
-        ["cannot reach sip-2 (i-0000000000000000b): not registered with", "`tf-to-inventory`"];
+    let said = [
+        "cannot reach sip-2 (i-0000000000000000b): not registered with",
+        "`tf-to-inventory`",
+        "all:!sip-2",
+    ];
     ended(&outcome, 6, &said);
     assert_eq!(double.count("SendCommand"), 0);
     let double = Double::start(&[Fault::Deny]);
