@@ -226,11 +226,20 @@ pub(crate) fn results(events: &str) -> Vec<TaskResult> {
 
 /// What `set_stats` gave: of the run and of this host, the latter first.
 pub(crate) fn custom_stats(events: &str, host: &str) -> serde_json::Map<String, Value> {
+    of_stats(events, host, "custom")
+}
+
+/// The lengths, in characters, of the values that `set_stats` gave and that were too long to come home.
+pub(crate) fn left_out_stats(events: &str, host: &str) -> serde_json::Map<String, Value> {
+    of_stats(events, host, "left_out")
+}
+
+fn of_stats(events: &str, host: &str, field: &str) -> serde_json::Map<String, Value> {
     let mut found = serde_json::Map::new();
     let stats = events.lines().filter(|line| line.starts_with(r#"{"e":"stats""#));
     for event in stats.filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
         for owner in ["_run", host] {
-            let values = event["custom"][owner].as_object();
+            let values = event[field][owner].as_object();
             found.extend(values.into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())));
         }
     }

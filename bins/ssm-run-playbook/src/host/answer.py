@@ -76,7 +76,7 @@ class Figures:
     """What the events of a run say, over all of its reboots."""
 
     def __init__(self, lines, host):
-        self.failures, self.timed, self.last, self.custom = [], [], None, {}
+        self.failures, self.timed, self.last, self.custom = [], [], None, False
         self.open = False  # whether the last task has no result
         self.ended = False  # whether Ansible came to its own recap after the last reboot
         self.earlier = dict.fromkeys(FIGURES, 0)  # before the last reboot, where Ansible gave no recap
@@ -91,7 +91,7 @@ class Figures:
             elif kind == "stats":
                 figures = event["hosts"].get(host, {})
                 self.since, self.ended = {name: figures.get(name, 0) for name in FIGURES}, True
-                self.custom = event.get("custom", {})
+                self.custom = bool(event.get("custom") or event.get("left_out"))
             elif kind == "task":
                 self.last, self.open = event["name"], True
             elif kind == "result":
@@ -124,7 +124,7 @@ def summarise(recap, host, lines, log):
         recap["failure"] = {key: first.get(key) for key in ("task", "file", "line", "module", "message")}
     figures.timed.sort(reverse=True)
     recap["slowest"] = [[name[:80], ms] for ms, name in figures.timed[:3] if ms >= 100]
-    recap["custom"] = bool(figures.custom)
+    recap["custom"] = figures.custom
     if not figures.ended and recap["state"] == "done":
         recap["open"] = figures.open
         recap["error"] = error_in(log)

@@ -28,7 +28,7 @@ description: Writes plays, tasks, results and the final recap to the file named 
 
 MESSAGE_LIMIT = 2000
 DIFF_LIMIT = 8000
-CUSTOM_LIMIT = 16000
+CUSTOM_LIMIT = 1 << 20  # characters, as JSON; what does not fit into the answer is fetched in slices of 23,000, packed
 REBOOTS = 3
 CENSORED = "hidden because of no_log"
 
@@ -325,14 +325,21 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_stats(self, stats):
         hosts = {host: stats.summarize(host) for host in sorted(stats.processed)}
-        self.write("stats", hosts=hosts, custom=self.custom_stats(stats.custom))
+        found, left_out = self.custom_stats(stats.custom)
+        self.write("stats", hosts=hosts, custom=found, left_out=left_out)
 
     def custom_stats(self, custom):
-        """What `set_stats` gave, of this run and of each host, without the values of tasks with no_log."""
-        found = {}
+        """What `set_stats` gave, of this run and of each host, without the values of tasks with no_log; and the lengths of
+        the values for which there is no room."""
+        found, left_out, room = {}, {}, CUSTOM_LIMIT
         for host, values in custom.items():
             for name, value in values.items():
-                hidden = "*" in self.hidden_stats or name in self.hidden_stats
-                found.setdefault(host, {})[name] = CENSORED if hidden else value
-        size = len(json.dumps(found, default=str))
-        return found if size <= CUSTOM_LIMIT else {"_run": {"left_out": "%d characters of set_stats" % size}}
+                if "*" in self.hidden_stats or name in self.hidden_stats:
+                    value = CENSORED
+                size = len(json.dumps({name: value}, default=str, ensure_ascii=False))
+                if size > room:
+                    left_out.setdefault(host, {})[name] = size
+                else:
+                    found.setdefault(host, {})[name] = value
+                    room -= size
+        return found, left_out

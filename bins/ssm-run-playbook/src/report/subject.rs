@@ -27,6 +27,10 @@ pub(super) fn subject(host: &Judged<'_>) -> Subject {
     if !custom.is_empty() {
         data["custom_stats"] = Value::Object(custom);
     }
+    let left_out = recap::left_out_stats(events, &host.end.name);
+    if !left_out.is_empty() {
+        data["custom_stats_left_out"] = Value::Object(left_out);
+    }
     let diffs: Vec<Value> = diffs(host)
         .map(|(result, diff)| {
             json!({"task": result.task, "file": result.file, "line": result.line, "diff": diff,

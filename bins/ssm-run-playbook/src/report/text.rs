@@ -10,6 +10,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 const LISTED: usize = 20;
+/// Of a longer value of `set_stats` the report has the rest.
+const VALUE_CHARS: usize = 2000;
 
 pub(super) fn text(title: &str, hosts: &[Judged<'_>]) -> String {
     let width = hosts.iter().map(|host| host.end.name.chars().count()).max().unwrap_or(0).max(4);
@@ -100,8 +102,21 @@ pub(super) fn text(title: &str, hosts: &[Judged<'_>]) -> String {
         let events = host.end.events.as_deref().unwrap_or_default();
         for (name, value) in recap::custom_stats(events, &host.end.name) {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let shown: String = value.chars().take(VALUE_CHARS).collect();
             let (host, name) = (printable(&host.end.name), printable(&name));
-            let _ = writeln!(out, "{host}: {name} = {}", printable(&value));
+            let _ = write!(out, "{host}: {name} = {}", printable(&shown));
+            if shown.len() < value.len() {
+                let more = value[shown.len()..].chars().count();
+                let _ = write!(out, " … and {more} characters more, which --report has");
+            }
+            out.push('\n');
+        }
+        for (name, length) in recap::left_out_stats(events, &host.end.name) {
+            let (host, name) = (printable(&host.end.name), printable(&name));
+            let _ = writeln!(
+                out,
+                "{host}: {name} is left out: {length} characters; all of set_stats is up to 1,048,576"
+            );
         }
     }
     let slow = slowest(hosts);

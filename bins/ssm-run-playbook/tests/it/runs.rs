@@ -441,3 +441,18 @@ fn a_module_ends_as_in_a_python_of_its_own() {
         assert_eq!(fs::read_to_string(work.path().join(name)).unwrap(), "done", "{name}");
     }
 }
+
+#[test]
+fn long_values_of_set_stats_come_home_in_slices_and_what_is_too_long_is_named() {
+    let tasks = "- name: Say\n  ansible.builtin.set_stats:\n    data:\n      whole: \"{{ range(2000) | map('hash', 'md5') | join }}\"\n      \
+        endless: \"{{ 'x' * 1048577 }}\"\n      short: one\n";
+    let repository = Repository::new(tasks);
+    let double = Double::start(&[]);
+    let outcome = repository.tool(&double, &[]).run();
+    let left_out = "sip-1: endless is left out: 1048592 characters";
+    ended(&outcome, 0, &["sip-1: short = one", " … and 62000 characters more", left_out]);
+    let data = &repository.report()["subjects"][0]["data"];
+    assert_eq!(data["custom_stats"]["whole"].as_str().map(str::len), Some(64_000));
+    assert_eq!(data["custom_stats"]["short"], "one");
+    assert_eq!(data["custom_stats_left_out"], serde_json::json!({"endless": 1_048_592}));
+}
