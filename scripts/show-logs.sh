@@ -5,7 +5,8 @@
 #
 #   scripts/show-logs.sh --follow asterisk 'sip:!sip-2'
 #
-# PATTERN is Ansible's (all); the inventory is that of the environment's newest run (dev). --lines: how many of each host (50).
+# PATTERN is Ansible's (all); the inventory is that of the environment's newest run (dev). --lines: how many of each host (50); of their
+# text the last 500,000 characters are shown.
 # --follow asks again every few seconds for what came since, until Ctrl-C. Exit statuses: docs/exit-codes.md.
 set -euo pipefail
 # shellcheck source=lib/play.sh
@@ -39,15 +40,20 @@ tasks='[
     "ansible.builtin.command": {"argv": ["systemctl", "show", "--property=LoadState", "--value", "--", "{{ unit }}"]}},
   {"name": "Name a unit that is not there", "ansible.builtin.fail": {"msg": "there is no unit {{ unit }}, and the journal has no entries of it"},
     "when": "unit_is is not skipped and unit_is.stdout_lines | reject(\"in\", [\"\", \"not-found\"]) | list == []"},
-  {"name": "Say it", "ansible.builtin.set_stats": {"per_host": true, "data": {"said": "{{ said.stdout }}"}}}]'
+  {"name": "Say it", "ansible.builtin.set_stats": {"per_host": true, "data": {"said": "={{ said.stdout[-500000:] }}",
+    "cut": "{{ [said.stdout | length - 500000, 0] | max }}"}}}]'
 cursors='{}'
 while :; do
   status=0
   vars=$(jq -n --arg unit "$unit" --arg lines "$lines" --argjson cursors "$cursors" '{$unit, $lines, $cursors}')
   ask "${pattern:-all}" "$tasks" --extra-vars "$vars" || status=$?
   [ -s "$work/report.json" ] || exit "$status"
-  jq -r --arg follow "$follow" '.subjects[] | .name as $host | if .outcome == "success" then .data.custom_stats.said // "" | split("\n")[]
-    | select(. == "" or startswith("-- cursor: ") or ($follow == "yes" and . == "-- No entries --") | not) | "\($host) | \(.)" else "\($host) | \(.outcome): \(.detail)", (.data.failed_tasks[]?.message // empty) end' "$work/report.json"
+  jq -r --arg follow "$follow" --arg unit "$unit" '.subjects[] | .name as $host | .data as $data | $data.custom_stats as $said
+    | "all of it is on the host: scripts/ssh-to-host.sh \($host), journalctl --unit=\($unit)" as $all
+    | if .outcome != "success" then "\($host) | \(.outcome): \(.detail)", ($data.failed_tasks[]?.message // empty)
+      elif $data.custom_stats_left_out then "\($host) | [\($data.custom_stats_left_out.said) characters are left out; \($all)]"
+      else (select($said.cut | tonumber > 0) | "\($host) | [the first \($said.cut) characters are cut; \($all)]"), ($said.said[1:] | split("\n")[]
+        | select(. == "" or startswith("-- cursor: ") or ($follow == "yes" and . == "-- No entries --") | not) | "\($host) | \(.)") end' "$work/report.json"
   cursors=$(jq --argjson known "$cursors" '[.subjects[] | .name as $host | .data.custom_stats.said // "" | split("\n")[]
     | select(startswith("-- cursor: ")) | {($host): .[11:]}] | $known + (add // {})' "$work/report.json")
   [ "$follow" = yes ] && [ "$status" = 0 ] || exit "$status"

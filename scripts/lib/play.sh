@@ -36,13 +36,24 @@ find_inventory() {
 }
 
 # ask PATTERN TASKS [FLAG…]: runs tasks (JSON) on the hosts of a pattern; $work/report.json holds what they said. The tool's
-# table is for whole playbooks, so it is not shown.
+# table is for whole playbooks, so it is not shown. What ends the script cancels the run on the hosts, too, as with the tool
+# itself: the tool has a process group of its own, so that each signal reaches it once, and it is waited for.
 ask() {
   mkdir -p "$work/ansible"
   jq -n --argjson tasks "$2" '[{hosts: "all", gather_facts: false, tasks: $tasks}]' >"$work/ansible/ask.yml"
   # What is asked is nothing for the journal, which may be what is asked for.
   printf '[defaults]\nno_target_syslog = True\n' >"$work/ansible/ansible.cfg"
   rm -f "$work/report.json"
+  local tool status
+  set -m
   (cd "$work" && exec ssm-run-playbook --quiet --inventory "$inventory" --limit "$1" --ansible-dir ansible \
-    --report report.json "${@:3}" ask.yml >/dev/null)
+    --report report.json "${@:3}" ask.yml >/dev/null </dev/null) &
+  tool=$!
+  set +m
+  trap 'kill -INT "$tool" || :' INT
+  trap 'kill -TERM "$tool" || :' TERM HUP
+  # A signal ends a wait, not the tool.
+  while status=0 && { wait "$tool" || status=$?; } && kill -0 "$tool" 2>/dev/null; do :; done
+  trap - INT TERM HUP
+  return "$status"
 }
