@@ -33,6 +33,15 @@ pub(crate) fn people_ask_hosts(cloud: &Cloud, host: &str) {
 
     let seen = ran(cloud, "ansible-run.sh", &[host, "--", "echo", "one;", "echo two"], "");
     assert_eq!((seen.0, seen.1.as_str()), (0, "main | success\none\ntwo\n"), "{seen:?}");
+    let seen = ran(cloud, "ansible-run.sh", &[host, "--", "echo one; echo two >&2; exit 3"], "");
+    assert!(seen.0 == 1 && seen.1.ends_with("(rc 3): two\none\ntwo\n"), "{seen:?}");
+    let seen = ran(cloud, "ansible-run.sh", &[host, "--", "yes | head -c 900000"], "");
+    assert!(
+        seen.0 == 0 && seen.1.contains("[the first 499999 characters of stdout are cut;"),
+        "{seen:?}"
+    );
+    let seen = ran(cloud, "ansible-run.sh", &[host, "--check", "--", "true"], "");
+    assert!(seen.0 == 0 && seen.1.contains("does not run under --check"), "{seen:?}");
     let args = [host, "-m", "ansible.builtin.file", "-a", "path=/nowhere state=file"];
     let seen = ran(cloud, "ansible-run.sh", &args, "");
     assert!(seen.0 == 1 && seen.1.contains("(/nowhere) is absent"), "{seen:?}");
