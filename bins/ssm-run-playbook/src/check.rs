@@ -465,6 +465,35 @@ mod tests {
     }
 
     #[test]
+    fn a_handler_that_is_nowhere_is_refused_unless_there_may_be_more() {
+        let check = |notify: &str, more: &str, said: &[&str]| {
+            let site = format!(
+                "- hosts: sip\n  roles: [r]\n  tasks:\n    - debug: {{}}\n      notify: {notify}\n{more}"
+            );
+            let files = [
+                ("playbooks/site.yml", site.as_str()),
+                ("roles/r/meta/main.yml", "dependencies: [s]\n"),
+                ("roles/r/tasks/main.yml", "[]\n"),
+                (
+                    "roles/s/handlers/main.yml",
+                    "- name: Restart s\n  debug:\n  listen: [all of s]\n",
+                ),
+            ];
+            let found: Vec<String> =
+                reached(&files, &ALL).findings.iter().map(Finding::to_string).collect();
+            let expected = said.iter().map(|said| format!("ansible/playbooks/site.yml:5: {said}"));
+            assert_eq!(found, expected.collect::<Vec<_>>(), "{notify} {more}");
+        };
+        check("[Restart s, all of s, 's : Restart s', '{{ x }}']", "", &[]);
+        check("Restart", "", &["there is no handler `Restart`; did you mean `Restart s`?"]);
+        check("[Nosuch, Restart s]", "", &["there is no handler `Nosuch`"]);
+        check("Nosuch", "  handlers:\n    - name: Nosuch\n      debug: {}\n", &[]);
+        check("Nosuch", "  handlers:\n    - name: '{{ x }}'\n      debug: {}\n", &[]);
+        check("Nosuch", "    - include_role: {name: '{{ x }}'}\n", &[]);
+        check("Nosuch", "    - include_tasks: '{{ x }}'\n", &[]);
+    }
+
+    #[test]
     fn a_role_that_does_not_travel_is_missed_unless_somebody_says_that_hosts_have_it() {
         let check = |play: &str, more: &[(&str, &str)], bad: Option<&str>, warned: bool| {
             let site = format!("- hosts: sip\n{play}");

@@ -14,6 +14,7 @@ mod folder;
 mod jinja;
 mod live;
 mod needed;
+mod notify;
 mod output;
 mod plan;
 mod playbook;

@@ -8,6 +8,7 @@ use crate::check;
 use crate::error::Finding;
 use crate::folder::{Folder, join, parent};
 use crate::jinja;
+use crate::notify::{self, Handlers};
 use crate::playbook::{VAULT, short};
 use crate::yaml::{self, Node};
 use deploy_inventory::Inventory;
@@ -53,6 +54,7 @@ pub(crate) struct Reach {
     pub(crate) playbooks: BTreeSet<String>,
     /// Other files that Ansible reads for sure, apart from variables of hosts and groups.
     pub(crate) read: BTreeSet<String>,
+    pub(crate) handlers: Handlers,
     seen: BTreeSet<(String, Vec<String>, usize)>,
 }
 
@@ -84,6 +86,7 @@ impl Scope {
 pub(crate) fn reach(question: &Question<'_>) -> Reach {
     let mut walk = Walk { q: *question, out: Reach::default() };
     walk.playbook(question.playbook, "the playbook", 0);
+    notify::missing(&mut walk);
     walk.out
 }
 
@@ -156,6 +159,7 @@ impl Walk<'_> {
         }
         if name.matches('.').count() >= 2 && !name.ends_with("ml") {
             self.out.matched = true;
+            self.out.handlers.may_have_more = true;
             return check::collection(self, &scope, node, &name);
         }
         match join(parent(file), &name).filter(|path| self.q.folder.is_file(path)) {
@@ -229,6 +233,7 @@ impl Walk<'_> {
     fn task(&mut self, scope: &mut Scope, task: &Node) {
         check::keywords(self, scope, task);
         jinja::task(self, scope, task);
+        notify::task(self, scope, task);
         let mut is_block = false;
         for section in ["block", "rescue", "always"] {
             if let Some(tasks) = task.get(section) {

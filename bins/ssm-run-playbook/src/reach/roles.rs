@@ -92,6 +92,7 @@ impl Walk<'_> {
     /// Follows all files that may hold tasks, in a role or beside a playbook.
     pub(super) fn every_task_file(&mut self, scope: &Scope, home: &str) {
         let scope = Scope { judged: false, ..scope.clone() };
+        self.out.handlers.may_have_more = true;
         for name in self.q.folder.files_below(home) {
             let rest = name.strip_prefix(home).unwrap_or(&name);
             let other = ["/roles/", "/collections/"].iter().any(|room| rest.starts_with(room))
@@ -139,6 +140,7 @@ impl Walk<'_> {
 
     /// A role that does not travel can only be on the hosts, and somebody must have said so.
     fn no_role(&mut self, scope: &Scope, node: &Node, name: &str) {
+        self.out.handlers.may_have_more = true;
         if name.matches('.').count() >= 2 {
             return check::collection(self, scope, node, name);
         }
