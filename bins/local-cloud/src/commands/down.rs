@@ -56,7 +56,16 @@ pub async fn remove(project: &str, place: &Place) -> Result<Removed, Error> {
         let networks = docker.networks().await?;
         removed.networks = networks.len();
         for network in &networks {
-            run("docker", ["network", "rm", network], None).await?;
+            if let Err(error) = run("docker", ["network", "rm", network], None).await {
+                // A host in it that the engine made only now, as below.
+                let late = docker.containers().await?;
+                if late.is_empty() {
+                    return Err(error);
+                }
+                removed.hosts += late.len();
+                Docker::remove(&late).await?;
+                run("docker", ["network", "rm", network], None).await?;
+            }
         }
         // A daemon that was killed may have asked for a host that the engine made only now.
         let late = docker.containers().await?;
