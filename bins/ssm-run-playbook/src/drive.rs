@@ -17,7 +17,7 @@ use crate::recap::Stats;
 use crate::script::{self, Delivery};
 use crate::ssm::{IDS_PER_CALL, Order, Ssm, UNKNOWN_ID};
 use crate::store::Store;
-use deploy_cli::{Context, Exit, human};
+use deploy_cli::{Context, Exit, Failure as _, human};
 use poll::Hungry;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,12 +26,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// After the deadline a host has this long to end Ansible and to answer.
 const DEADLINE_GRACE: Duration = Duration::from_secs(20);
-/// Between two polls: a twentieth of the run so far, so that the end is seen late by no more than that.
-const POLL_EVERY: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(15)];
+/// Between two polls: a twentieth of the run so far, so that the end is seen late by no more than that. A poll takes one
+/// call per 50 hosts, so with more hosts it waits so many times as long.
+const POLL_EVERY: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(25)];
 /// The agent pushes once a second; a task shall be seen within three.
 const LIVE_EVERY: Duration = Duration::from_secs(1);
 /// Hosts are asked what they do: early once, so that a person sees that something happens, then every 10 s, and ever more
-/// rarely the longer it lasts.
+/// rarely the longer it lasts; more than 50 hosts as much more rarely as the calls are more.
 const PROGRESS_FIRST: Duration = Duration::from_secs(3);
 const PROGRESS_EVERY: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(30)];
 /// Small side commands: parts of a bundle, progress, slices of a log.
@@ -154,7 +155,9 @@ impl<'a> Drive<'a> {
         };
         match result {
             Ok(Some(hosts)) => Ok(Outcome { hosts, stopped: None, halted: self.halted.take() }),
+            Err(error) if self.any_sent() => Ok(self.break_off(&error).await),
             Err(error) => {
+                // A reply that was lost may stand for a command that runs.
                 self.cancel_all().await;
                 Err(error)
             }
@@ -195,6 +198,22 @@ impl<'a> Drive<'a> {
             let _ = timeout(LAST_ANSWERS, self.bring_home(&mut hosts)).await;
         }
         let halted = self.halted.take().or(Some(Halt { exit: Exit::Timeout, reason }));
+        Outcome { hosts, stopped: None, halted }
+    }
+
+    /// AWS gives no usable answer any more: cancel as far as that goes, and say what is known.
+    async fn break_off(&self, error: &Error) -> Outcome {
+        let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+        let reason = deploy_aws::chain(error);
+        self.ctx.progress().warn(&format!("the run is broken off: {reason}{hint}"));
+        let cancelled = self.cancel_all().await;
+        let state = if cancelled { "cancelled" } else { "it may run on, up to `--timeout`" };
+        let ending = |seen: &str| Ending::NoResult(format!("{state}{seen}"));
+        let mut hosts = self.settle(ending, "the run was broken off");
+        if !self.ssm.is_silent() {
+            let _ = timeout(LAST_ANSWERS, self.bring_home(&mut hosts)).await;
+        }
+        let halted = Some(Halt { exit: error.exit(), reason });
         Outcome { hosts, stopped: None, halted }
     }
 
@@ -273,13 +292,19 @@ impl<'a> Drive<'a> {
             _ => None,
         };
         for some in ids.chunks(IDS_PER_CALL) {
-            self.sent.borrow_mut().extend(some.iter().cloned());
             let script = self.plan.run_script(some, self.left(), delivery)?;
             let kind = Kind::Run { with_bundle };
+            self.sent.borrow_mut().extend(some.iter().cloned());
             let refused = match self.send(some, kind, "run", &script, limits).await {
                 Ok(_) => continue,
                 Err(Error::Aws(error)) if error.code() == Some(UNKNOWN_ID) => error,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    // One whose reply is lost may have arrived.
+                    if !matches!(error, Error::Aws(deploy_aws::Error::Unavailable { .. })) {
+                        self.sent.borrow_mut().retain(|id| !some.contains(id));
+                    }
+                    return Err(error);
+                }
             };
             // One that is gone since it was asked for lets the command to all others fail as well.
             let rest = self.without_unreachable(some).await?;
@@ -338,7 +363,9 @@ impl<'a> Drive<'a> {
         let mut hungry = Hungry::default();
         let mut outage: Option<Instant> = None;
         while self.ends.borrow().len() < hosts {
-            sleep(pause(self.start.elapsed(), self.left(), self.live.is_some())).await;
+            let commands = (hosts - self.ends.borrow().len()).div_ceil(IDS_PER_CALL);
+            let commands = u32::try_from(commands).unwrap_or(u32::MAX);
+            sleep(pause(self.start.elapsed(), self.left(), commands, self.live.is_some())).await;
             match self.poll(&mut hungry).await {
                 Ok(()) => outage = None,
                 // Hosts go on while AWS or the network is away.
@@ -364,7 +391,8 @@ impl<'a> Drive<'a> {
             let followed = self.live.is_some() && !self.deaf.get();
             if !followed && Instant::now() >= next_progress {
                 let [least, most] = PROGRESS_EVERY;
-                next_progress = Instant::now() + (begun.elapsed() / 4).clamp(least, most);
+                next_progress =
+                    Instant::now() + (begun.elapsed() / 4).clamp(least, most) * commands;
                 self.ask_progress().await?;
             }
             self.ctx.progress().heartbeat(|| {
@@ -373,6 +401,11 @@ impl<'a> Drive<'a> {
             });
         }
         Ok(true)
+    }
+
+    /// Whether a command was taken that asks hosts to run.
+    fn any_sent(&self) -> bool {
+        self.calls.borrow().iter().any(|call| matches!(call.kind, Kind::Run { .. }))
     }
 
     fn any_running(&self) -> bool {
@@ -401,11 +434,11 @@ impl<'a> Drive<'a> {
     }
 }
 
-/// How long to wait before the next poll.
-fn pause(elapsed: Duration, left: Duration, live: bool) -> Duration {
+/// How long to wait before the next poll, which takes so many calls.
+fn pause(elapsed: Duration, left: Duration, calls: u32, live: bool) -> Duration {
     let [least, most] = POLL_EVERY;
     let most = if live { LIVE_EVERY } else { most };
-    let usual = (elapsed / 20).clamp(least, most);
+    let usual = ((elapsed / 20).max(least) * calls).min(most);
     // The deadline is not slept over.
     if left < HURRY { usual.min(2 * least) } else { usual.min(left - HURRY + least) }
 }
@@ -417,22 +450,25 @@ mod tests {
     #[test]
     fn polls_grow_rare_with_the_run_and_do_not_sleep_over_the_deadline() {
         let timeout = Duration::from_secs(1800);
-        let polls_of = |run: Duration| {
+        let polls_of = |run: Duration, calls: u32| {
             let (mut elapsed, mut polls) = (Duration::ZERO, 0);
             while elapsed < run {
-                elapsed += pause(elapsed, timeout - elapsed, false);
+                elapsed += pause(elapsed, timeout - elapsed, calls, false);
                 polls += 1;
             }
-            assert!(elapsed - run <= (run / 20).max(POLL_EVERY[0]), "{run:?}: seen at {elapsed:?}");
+            let late = (run / 20).max(POLL_EVERY[0]) * calls;
+            assert!(elapsed - run <= late, "{run:?}: seen at {elapsed:?}");
             polls
         };
-        assert_eq!(polls_of(Duration::from_secs(1)), 4);
-        assert_eq!(polls_of(Duration::from_secs(30)), 57);
-        assert!(polls_of(Duration::from_secs(600)) <= 125);
+        assert_eq!(polls_of(Duration::from_secs(1), 1), 4);
+        assert_eq!(polls_of(Duration::from_secs(30), 1), 57);
+        assert_eq!(polls_of(Duration::from_secs(600), 1), 119);
+        // 200 hosts, four calls each.
+        assert_eq!(polls_of(Duration::from_secs(600), 4), 42);
         let ms = |elapsed: u64, left: u64| {
-            pause(Duration::from_secs(elapsed), Duration::from_secs(left), false).as_millis()
+            pause(Duration::from_secs(elapsed), Duration::from_secs(left), 1, false).as_millis()
         };
-        assert_eq!((ms(600, 60), ms(600, 10), ms(600, 2), ms(600, 0)), (15_000, 7_250, 500, 500));
-        assert_eq!(pause(timeout, timeout, true), LIVE_EVERY);
+        assert_eq!((ms(600, 60), ms(600, 10), ms(600, 2), ms(600, 0)), (25_000, 7_250, 500, 500));
+        assert_eq!(pause(timeout, timeout, 1, true), LIVE_EVERY);
     }
 }

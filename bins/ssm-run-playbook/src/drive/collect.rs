@@ -35,30 +35,36 @@ impl Drive<'_> {
 
     /// Adds events and logs of those that answered.
     pub(super) async fn bring_home(&self, hosts: &mut [HostEnd]) -> Result<(), Error> {
-        let fetching = hosts.iter().zip(&self.plan.hosts).map(async |(host, planned)| {
-            let Ending::Recap(recap) = &host.ending else { return None };
-            let plain = recap.stats.is_some_and(|stats| stats.changed == 0) && !recap.custom;
-            if plain && recap.rc == Some(0) && !self.plan.wants_log {
-                return None;
-            }
-            let end = self.ends.borrow().get(&planned.id).cloned()?;
-            Some(self.fetch(&planned.id, &end, recap).await)
+        let wanted: Vec<(usize, End, Recap)> = hosts
+            .iter()
+            .enumerate()
+            .filter_map(|(index, host)| {
+                let Ending::Recap(recap) = &host.ending else { return None };
+                let plain = recap.stats.is_some_and(|stats| stats.changed == 0) && !recap.custom;
+                if plain && recap.rc == Some(0) && !self.plan.wants_log {
+                    return None;
+                }
+                let end = self.ends.borrow().get(&self.plan.hosts[index].id).cloned()?;
+                Some((index, end, Recap::clone(recap)))
+            })
+            .collect();
+        let fetching = stream::iter(wanted).map(async |(index, end, recap)| {
+            (index, self.fetch(&self.plan.hosts[index].id, &end, &recap).await)
         });
-        let fetched: Vec<_> = stream::iter(fetching).buffered(AT_ONCE).collect().await;
-        for (host, fetched) in hosts.iter_mut().zip(fetched) {
+        let mut fetched = std::pin::pin!(fetching.buffer_unordered(AT_ONCE));
+        // One by one: what is here stays when the time for the others is over.
+        while let Some((index, fetched)) = fetched.next().await {
+            let host = &mut hosts[index];
             match fetched {
-                None => {}
-                Some(Ok((events, log))) => {
+                Ok((events, log)) => {
                     host.results = events.as_deref().map(recap::results).unwrap_or_default();
                     (host.events, host.log) = (events, log);
                 }
-                Some(Err(Fetch::Aws(Error::Aws(
-                    error @ deploy_aws::Error::Unavailable { .. },
-                )))) => {
+                Err(Fetch::Aws(Error::Aws(error @ deploy_aws::Error::Unavailable { .. }))) => {
                     incomplete(host, &format!("what it did cannot be read: {error}"));
                 }
-                Some(Err(Fetch::Aws(error))) => return Err(error),
-                Some(Err(Fetch::Missing(missing))) => incomplete(host, &missing.to_string()),
+                Err(Fetch::Aws(error)) => return Err(error),
+                Err(Fetch::Missing(missing)) => incomplete(host, &missing.to_string()),
             }
         }
         Ok(())

@@ -6,15 +6,17 @@ use super::{Call, Drive, End, Ending, HostEnd, Kind, Outcome};
 use crate::ssm::IDS_PER_CALL;
 use deploy_cli::Exit;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// GitHub sends SIGTERM 7.5 s after SIGINT.
 const CANCEL_BUDGET: Duration = Duration::from_secs(3);
 const CANCEL_WATCH: Duration = Duration::from_secs(3);
+const STOP_BUDGET: Duration = Duration::from_millis(6500);
 
 impl Drive<'_> {
     /// A signal came: cancel, watch for a moment, say what is known.
     pub(super) async fn stop(&self, exit: Exit) -> Outcome {
+        let end = Instant::now() + STOP_BUDGET;
         self.ctx.progress().step("stopping: cancelling what runs on the hosts; a running task has 10 s more to end, until then its host is locked");
         let remove = async {
             if let Some(store) = self.store {
@@ -23,13 +25,17 @@ impl Drive<'_> {
         };
         tokio::join!(self.cancel_all(), remove);
         let ending = |seen: &str| Ending::Stopped(format!("cancelled{seen}"));
-        let hosts = self.settle(ending, "the run was stopped");
+        let mut hosts = self.settle(ending, "the run was stopped");
+        // What hosts wrote that had ended, or have ended now, as far as the time goes.
+        let _ = timeout_at(end, self.bring_home(&mut hosts)).await;
         Outcome { hosts, stopped: Some(exit), halted: self.halted.take() }
     }
 
-    /// Cancels every open command and watches them end, both for a few seconds at most.
-    pub(super) async fn cancel_all(&self) {
-        if timeout(CANCEL_BUDGET, self.cancel_open()).await.is_err() {
+    /// Cancels every open command and watches them end, both for a few seconds at most. False when some command could
+    /// not be cancelled.
+    pub(super) async fn cancel_all(&self) -> bool {
+        let cancelled = timeout(CANCEL_BUDGET, self.cancel_open()).await;
+        if cancelled.is_err() {
             self.ctx.progress().warn("not every command could be cancelled in time");
         }
         let watching = async {
@@ -56,9 +62,11 @@ impl Drive<'_> {
                 }
             }
         }
+        cancelled.unwrap_or(false)
     }
 
-    pub(super) async fn cancel_open(&self) {
+    /// False when some command could not be cancelled.
+    pub(super) async fn cancel_open(&self) -> bool {
         let lost = self.sending.take();
         if let Some(comment) = lost
             && let Ok(Some(command)) = self.ssm.find(&comment).await
@@ -71,15 +79,18 @@ impl Drive<'_> {
         let open: Vec<Call> = self.calls.borrow().clone();
         // A question for the progress ends by itself.
         let lasting = |call: &&Call| call.kind != Kind::Progress && !call.waiting.is_empty();
+        let mut all = true;
         for call in open.iter().filter(lasting) {
             let ids: Vec<String> = call.waiting.iter().cloned().collect();
             for some in ids.chunks(IDS_PER_CALL) {
                 if let Err(error) = self.ssm.cancel(&call.command, some).await {
+                    all = false;
                     let text = format!("cannot cancel command {}: {error}", call.command);
                     self.ctx.progress().warn(&text);
                 }
             }
         }
+        all
     }
 
     /// Where no answer came, what is known of the agent says why.

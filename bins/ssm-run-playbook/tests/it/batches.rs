@@ -1,6 +1,6 @@
 //! Hosts in waves.
 
-use crate::double::Double;
+use crate::double::{Double, Fault};
 use crate::stops::{own, signal, sleeps, until};
 use crate::{FIRST, Repository, SECOND, ended};
 use std::fs;
@@ -95,14 +95,21 @@ fn errors_allowed_without_batches_spare_nobody_and_that_is_said() {
     assert!(double.bodies_of("SendCommand")[0].contains(r#""MaxErrors":"100%""#));
 }
 
+/// One that changes `sip-1` and then holds `sip-2` for ever.
+fn sleeping_on_second(seconds: &str) -> Repository {
+    repository(&format!(
+        "- name: Begin\n  ansible.builtin.command: 'true'\n- name: Sleep\n  ansible.builtin.command: sleep {seconds}\n  \
+         when: inventory_hostname == 'sip-2'\n"
+    ))
+}
+
 #[test]
-fn a_signal_leaves_the_later_batches_alone_and_no_object_in_the_bucket() {
+fn a_signal_leaves_the_later_batches_alone_loses_no_log_and_no_object_stays_in_the_bucket() {
     let seconds = own(3000, 3);
-    let repository =
-        repository(&format!("- name: Sleep\n  ansible.builtin.command: sleep {seconds}\n"));
+    let repository = sleeping_on_second(&seconds);
     let double = Double::start(&[]);
     let url = double.url().replace("127.0.0.1", "localhost");
-    let args = ["--limit", "all", "--batch", "1", "--bucket", "bundles"];
+    let args = ["--limit", "all", "--batch", "1", "--bucket", "bundles", "--log-dir", "logs"];
     let tool = repository.tool(&double, &args).env("AWS_ENDPOINT_URL_S3", url);
     let mut child = tool.spawn();
     until("the task", Duration::from_secs(30), || sleeps(&seconds));
@@ -111,8 +118,38 @@ fn a_signal_leaves_the_later_batches_alone_and_no_object_in_the_bucket() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let mut text = String::new();
     child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-    assert!(text.contains("not touched: the run was stopped: sip-2, sip-3"), "{text}");
+    assert!(text.contains("not touched: the run was stopped: sip-3"), "{text}");
+    let log = fs::read_to_string(repository.path().join("logs/sip-1.log")).unwrap();
+    assert!(log.contains("TASK [demo : Begin]"), "{log}");
     assert_eq!(double.objects(), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_known_is_not_lost_when_aws_denies_the_rest() {
+    let seconds = own(3000, 4);
+    let repository = sleeping_on_second(&seconds);
+    let double = Double::start(&[]);
+    let child = repository.tool(&double, &["--limit", "all", "--batch", "1"]).spawn();
+    until("the task", Duration::from_secs(30), || sleeps(&seconds));
+    double.fault(Fault::Deny);
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert_eq!(output.status.code(), Some(5), "{text}");
+    for said in [
+        "playbooks/site.yml: 1 of 3 hosts not good, 1 not touched; ssm:ListCommandInvocations was denied",
+        "not touched: the run was broken off: sip-3",
+        "sip-2: it may run on, up to `--timeout`",
+        "cannot cancel command",
+    ] {
+        assert!(text.contains(said), "{text}");
+    }
+    let report = repository.report();
+    let subjects = &report["subjects"];
+    assert_eq!(
+        (&subjects[0]["outcome"], &subjects[0]["data"]["changed"]),
+        (&"success".into(), &1.into())
+    );
+    assert_eq!(subjects[1]["outcome"], "unknown");
 }
 
 #[test]
