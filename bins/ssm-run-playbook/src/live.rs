@@ -3,21 +3,51 @@
 use deploy_aws::{Client, Error, SdkConfig, Service};
 use serde_json::json;
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 const LOGS: Service = Service { name: "logs", id: "CloudWatch Logs", version: "2014-03-28" };
 const OPERATION: &str = "logs:FilterLogEvents";
 const TARGET: &str = "Logs_20140328.FilterLogEvents";
 /// A page may be empty although more follow.
 const PAGES: usize = 10;
+/// Events of one second arrive in any order, and late ones after newer ones of other hosts.
+const LATE_MS: i64 = 5_000;
+
+/// What is known of one command's events.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Time of the newest, in milliseconds since 1970.
+    newest: i64,
+    /// Times of those that the next answer may hold once more, by ID.
+    recent: HashMap<String, i64>,
+}
+
+impl Seen {
+    /// From when on to ask.
+    fn start(&self) -> i64 {
+        (self.newest - LATE_MS).max(0)
+    }
+
+    /// Takes note of an event; false when it was known.
+    fn add(&mut self, id: &str, time: i64) -> bool {
+        self.newest = self.newest.max(time);
+        self.recent.insert(id.to_owned(), time).is_none()
+    }
+
+    /// Forgets what will not be asked for again.
+    fn forget(&mut self) {
+        let start = self.start();
+        self.recent.retain(|_, time| *time >= start);
+    }
+}
 
 /// The streams of one run's commands.
 #[derive(Debug)]
 pub(crate) struct Live {
     client: Client,
     group: String,
-    /// By command: the time of the newest event in milliseconds, and the IDs of those of the last seconds.
-    seen: RefCell<HashMap<String, (i64, HashSet<String>)>>,
+    /// By command.
+    seen: RefCell<HashMap<String, Seen>>,
 }
 
 impl Live {
@@ -28,16 +58,14 @@ impl Live {
 
     /// The newest line of every host of a command that has a new one, by instance ID.
     pub(crate) async fn news(&self, command: &str) -> Result<HashMap<String, String>, Error> {
-        let (newest, known) = self.seen.borrow().get(command).cloned().unwrap_or_default();
-        let (mut latest, mut ids) = (newest, known.clone());
+        let start = self.seen.borrow_mut().entry(command.to_owned()).or_default().start();
         let mut lines = HashMap::new();
         let mut token = None;
         for _ in 0..PAGES {
             let mut request = json!({
                 "logGroupName": self.group,
                 "logStreamNamePrefix": format!("{command}/"),
-                // Events of one second arrive in any order, and late ones after newer ones of other hosts.
-                "startTime": (newest - 5_000).max(0),
+                "startTime": start,
             });
             if let Some(token) = token {
                 request["nextToken"] = token;
@@ -47,12 +75,13 @@ impl Live {
                 Err(error) if error.code() == Some("ResourceNotFoundException") => break,
                 answer => answer?,
             };
+            let mut seen = self.seen.borrow_mut();
+            let seen = seen.entry(command.to_owned()).or_default();
             for event in answer["events"].as_array().into_iter().flatten() {
                 let text = |name: &str| event[name].as_str().unwrap_or_default();
-                if !ids.insert(text("eventId").to_owned()) {
+                if !seen.add(text("eventId"), event["timestamp"].as_i64().unwrap_or(0)) {
                     continue;
                 }
-                latest = latest.max(event["timestamp"].as_i64().unwrap_or(0));
                 if let Some(id) = instance(text("logStreamName"), command)
                     && let Some(line) = text("message").lines().last()
                 {
@@ -64,7 +93,7 @@ impl Live {
                 break;
             }
         }
-        self.seen.borrow_mut().insert(command.to_owned(), (latest, ids));
+        self.seen.borrow_mut().entry(command.to_owned()).or_default().forget();
         Ok(lines)
     }
 }
@@ -88,5 +117,15 @@ mod tests {
         {
             assert_eq!(of(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn an_event_is_new_once_and_old_ones_are_forgotten() {
+        let mut seen = Seen::default();
+        assert!(seen.add("a", 1_000) && seen.add("b", 8_000) && !seen.add("b", 8_000));
+        // One that comes late may still be asked for.
+        assert!(seen.add("c", 4_000));
+        seen.forget();
+        assert_eq!((seen.start(), seen.recent.len()), (3_000, 2));
     }
 }
