@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use std::io::Read as _;
 
 const MARKER: &str = "ssm-run-playbook/1 ";
-/// Unpacked events and logs beyond this are not read.
+/// Larger events and logs have no place in memory, with those of all other hosts.
 const UNPACKED_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The first line of an answer.
@@ -176,6 +176,8 @@ pub(crate) enum Missing {
     Part(usize, &'static str),
     #[error("the {0} came back damaged")]
     Damaged(&'static str),
+    #[error("the {0} take more than 64 MiB")]
+    Large(&'static str),
 }
 
 /// Reads the recap from the start of an output.
@@ -208,10 +210,11 @@ pub(crate) fn unpack(
     let damaged = |_| Missing::Damaged(name);
     let bytes = STANDARD.decode(packed).map_err(|_| Missing::Damaged(name))?;
     let mut text = Vec::new();
-    GzDecoder::new(bytes.as_slice())
-        .take(UNPACKED_LIMIT_BYTES)
-        .read_to_end(&mut text)
-        .map_err(damaged)?;
+    let mut unpacked = GzDecoder::new(bytes.as_slice()).take(UNPACKED_LIMIT_BYTES + 1);
+    let length = unpacked.read_to_end(&mut text).map_err(damaged)?;
+    if length as u64 > UNPACKED_LIMIT_BYTES {
+        return Err(Missing::Large(name));
+    }
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
@@ -288,15 +291,20 @@ mod tests {
     #[test]
     fn packed_text_must_be_whole() {
         use std::io::Write as _;
-        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        gzip.write_all(b"hello\n").unwrap();
-        let packed = STANDARD.encode(gzip.finish().unwrap());
-        let sum = hex::encode(Sha256::digest(packed.as_bytes()));
-        let expected = (packed.len(), sum);
+        let pack = |bytes: &[u8]| {
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            gzip.write_all(bytes).unwrap();
+            let packed = STANDARD.encode(gzip.finish().unwrap());
+            let sum = hex::encode(Sha256::digest(packed.as_bytes()));
+            (packed.clone(), (packed.len(), sum))
+        };
+        let (packed, expected) = pack(b"hello\n");
         assert_eq!(unpack(&packed, &expected, "log").unwrap(), "hello\n");
         assert_eq!(unpack(&packed[4..], &expected, "log"), Err(Missing::Part(4, "log")));
         let damaged = packed.replace(&packed[10..11], "!");
         assert_eq!(unpack(&damaged, &expected, "log"), Err(Missing::Damaged("log")));
+        let (packed, expected) = pack(&vec![b'x'; (64 << 20) + 1]);
+        assert_eq!(unpack(&packed, &expected, "events"), Err(Missing::Large("events")));
     }
 
     #[test]
