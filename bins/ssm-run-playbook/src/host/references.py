@@ -1,11 +1,12 @@
 # Resolves `secretsmanager:NAME-OR-ARN[#json-key]` and `ssm:/NAME` on the host with the instance role's credentials, with
-# nothing but Python's standard library (3.9 and newer). Errors name the reference and AWS's error code, never a value.
+# nothing but Python's standard library (3.6 and newer). Errors name the reference and AWS's error code, never a value.
 import base64
 import datetime
 import hashlib
 import hmac
 import json
 import os
+import shlex
 import time
 import urllib.error
 import urllib.parse
@@ -223,19 +224,45 @@ def quoted(text):
 
 
 def texts(value):
-    """Every text in a value, for the mask."""
+    """Every text and number in a value, for the mask; also those of a text that is JSON, which a play may take apart."""
     if isinstance(value, dict):
         return [text for one in value.values() for text in texts(one)]
     if isinstance(value, list):
         return [text for one in value for text in texts(one)]
-    return [value] if isinstance(value, str) else []
+    if isinstance(value, bool) or value is None:
+        return []
+    if not isinstance(value, str):
+        return [json.dumps(value)]
+    try:
+        inner = json.loads(value)
+    except ValueError:
+        return [value]
+    return [value] + (texts(inner) if isinstance(inner, (dict, list)) else [])
+
+
+def forms(text):
+    """How a text is written by JSON (also in a text of JSON), YAML, Python, shells, addresses and base64."""
+    as_json = [json.dumps(text, ensure_ascii=ascii)[1:-1] for ascii in (True, False)]
+    data = text.encode("utf-8", "surrogateescape")
+    return [
+        text,
+        text.strip(),
+        *as_json,
+        *(json.dumps(one)[1:-1] for one in as_json),
+        quoted(text)[1:-1],
+        text.replace("'", "''"),
+        repr(text)[1:-1],
+        shlex.quote(text).strip("'"),
+        urllib.parse.quote(data),
+        urllib.parse.quote(data, safe=""),
+        urllib.parse.quote_plus(data),
+        base64.b64encode(data).decode(),
+        *text.splitlines(),
+    ]
 
 
 def masks(values):
-    """What must not be shown: whole texts, how JSON and Python write them, and their lines. Shorter ones than four
-    characters would hide half of a log."""
-    found = set()
-    for text in (text for value in values for text in texts(value)):
-        forms = [text, text.strip(), json.dumps(text)[1:-1], quoted(text)[1:-1], repr(text)[1:-1]]
-        found.update(form for form in forms + text.splitlines() if len(form.strip()) >= 4)
-    return sorted(found, key=len, reverse=True)
+    """What must not be shown: texts in all their forms, and their lines. Shorter ones than four characters would hide half
+    of a log."""
+    every = (form for value in values for text in texts(value) for form in forms(text))
+    return sorted({form for form in every if len(form.strip()) >= 4}, key=len, reverse=True)
