@@ -167,8 +167,10 @@ folder="$base/runs/$run"
 if [ -f "$folder/resume" ]; then
   mv "$folder/resume" "$folder/resumed" && rm -rf "$folder/work" || broken "cannot write to $folder"
 else
-  mkdir "$folder" || answer duplicate "$folder exists" 1
+  mkdir "$folder" || {{ [ -d "$folder" ] && answer duplicate "$folder exists" 1; broken "cannot create $folder"; }}
 fi
+# Held by every process of this run and by none of Ansible: as long as it is, no other run tidies this folder away.
+exec 9< "$folder" && flock -s 9 || broken "cannot hold $folder"
 mkdir "$folder/work" && tar -xzf "$bundle/bundle.tar.gz" -C "$folder/work" || broken "cannot unpack into $folder"
 printf %s '{encoded}' | base64 -d > "$folder/request.json" || broken "cannot write to $folder"
 exec python3 "$folder/work/.ssm-run-playbook/run.py" "$base" "$folder"
@@ -257,5 +259,25 @@ mod tests {
         let vars = [r#"{"a":"$(reboot) 'quoted'"}"#.to_owned()];
         let script = run("/it's", "", &request(&vars), None).unwrap();
         assert!(!script.contains("reboot") && script.contains(r"'/it'\''s'"));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_no_run_that_was_started_before() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = base.path().join("bundles/sum");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("bundle.tar.gz"), "x").unwrap();
+        // A disk that has room for nothing new, and a host that has all programs.
+        let host = "mkdir() { [ \"$1\" = -p ]; }; sha256sum() { echo sum; }; command() { :; }\n";
+        let of_host = Request { install_ansible: false, ..request(&[]) };
+        let script = run(&base.path().display().to_string(), "sum", &of_host, None).unwrap();
+        let script = format!("{host}{script}");
+        let said = || {
+            let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        assert!(said().contains(r#""state":"broken","error":"cannot create "#), "{}", said());
+        std::fs::create_dir_all(base.path().join("runs/r1")).unwrap();
+        assert!(said().contains(r#""state":"duplicate""#), "{}", said());
     }
 }

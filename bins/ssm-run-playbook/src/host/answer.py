@@ -2,6 +2,7 @@
 import base64
 import hashlib
 import json
+import os
 import zlib
 
 MARKER = "ssm-run-playbook/1 "
@@ -16,12 +17,12 @@ def fit(recap):
     def line():
         return MARKER + json.dumps(recap, separators=(",", ":"))
 
-    for key in ("slowest", "error", "failure"):
+    for key in ("slowest", "error", "failure", "last"):
         while len(line()) > RECAP_LIMIT and recap.get(key):
             value = recap[key]
             if key == "slowest":
                 value.pop()
-            elif key == "error":
+            elif key in ("error", "last"):
                 recap[key] = value[: len(value) * 2 // 3]
             else:
                 longest = max(value, key=lambda name: len(str(value[name] or "")))
@@ -42,20 +43,32 @@ def pack(path, data):
     return [len(text), hashlib.sha256(text).hexdigest()]
 
 
-def pack_log(path, log, kept):
-    """As `pack`, but a log that would take minutes to fetch loses its middle. All of it stays on the host."""
-    packed = pack(path, shortened(log, LOG_BYTES, kept))
+def pack_log(path, log):
+    """As `pack`, of a file; one that would take minutes to fetch loses its middle. All of it stays on the host."""
+    packed = pack(path, shortened(log, LOG_BYTES))
     if packed[0] > LOG_CHARS:
-        packed = pack(path, shortened(log, min(len(log), LOG_BYTES) * LOG_CHARS // packed[0], kept))
+        packed = pack(path, shortened(log, min(os.path.getsize(log), LOG_BYTES) * LOG_CHARS // packed[0]))
     return packed
 
 
-def shortened(log, most, kept):
-    half = most // 2
-    if len(log) <= 2 * half:
-        return log
-    note = "\n[%d bytes are left out here; the host has all of them in %s]\n" % (len(log) - 2 * half, kept)
-    return log[:half] + note.encode() + log[-half:]
+def shortened(path, most):
+    """What a file holds, without its middle when that is more than `most` bytes."""
+    half, size = most // 2, os.path.getsize(path)
+    with open(path, "rb") as file:
+        if size <= 2 * half:
+            return file.read()
+        head = file.read(half)
+        file.seek(size - half)
+        note = "\n[%d bytes are left out here; the host has all of them in %s]\n" % (size - 2 * half, path)
+        return head + note.encode() + file.read()
+
+
+def keep_log(raw, kept, folder, masks):
+    """Adds Ansible's log to the one that is kept: without what must not be shown, and files without the run's folder."""
+    with open(raw, "rb") as source, open(kept, "ab") as target:
+        # Line by line, since it may be long; of a text of several lines each is among the masks.
+        for line in source:
+            target.write(masked(line.replace(folder.encode(), b""), masks))
 
 
 def masked(data, masks):
@@ -72,6 +85,15 @@ def error_in(log):
     return (text[min(starts):] if starts else text[-900:]).strip()[:900]
 
 
+def events_in(lines):
+    """Events, one a line. A line that a kill or a full disk has cut is none, and hides no other."""
+    for line in lines.splitlines():
+        try:
+            yield json.loads(line.decode())
+        except ValueError:
+            pass
+
+
 class Figures:
     """What the events of a run say, over all of its reboots."""
 
@@ -81,8 +103,7 @@ class Figures:
         self.ended = False  # whether Ansible came to its own recap after the last reboot
         self.earlier = dict.fromkeys(FIGURES, 0)  # before the last reboot, where Ansible gave no recap
         self.since = dict.fromkeys(FIGURES, 0)
-        for line in lines.splitlines():
-            event = json.loads(line)
+        for event in events_in(lines):
             kind = event["e"]
             if kind == "resumed":
                 for name in FIGURES:
@@ -127,4 +148,4 @@ def summarise(recap, host, lines, log):
     recap["custom"] = figures.custom
     if not figures.ended and recap["state"] == "done":
         recap["open"] = figures.open
-        recap["error"] = error_in(log)
+        recap["error"] = error_in(shortened(log, LOG_BYTES))

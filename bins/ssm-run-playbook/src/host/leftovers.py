@@ -1,7 +1,15 @@
-# What a run that was killed leaves on the host: processes, and folders that modules and workers made for themselves.
-# Only what certainly belongs to the run is touched: another Ansible on the host has the same kinds.
+# What a run leaves on the host that was killed or is over: processes, folders that modules and workers made for
+# themselves, and its own files. Only what certainly belongs to it is touched: another Ansible on the host has the same
+# kinds of folders, and another run may be waiting for the lock.
+import fcntl
 import os
 import shutil
+import signal
+import time
+
+KEEP = 5  # finished runs and bundles that stay for inspection and reuse
+ROOMS = ("work", "private")  # Folders that are of use to a run only while it lasts.
+SENDING_SECONDS = 3600  # so long a run may take to send its bundle in parts
 
 
 def descendants(root):
@@ -32,6 +40,30 @@ def signal_all(pids, number):
             pass
 
 
+def end_descendants():
+    """Ends everything below this process, which adopts orphans."""
+    while True:
+        left = descendants(os.getpid())
+        if not left:
+            return
+        signal_all(left, signal.SIGKILL)
+        reap()
+        time.sleep(0.02)
+
+
+def reap():
+    """The processes below this one that have ended, with their statuses."""
+    ended = {}
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended
+        if pid == 0:
+            return ended
+        ended[pid] = status
+
+
 def remove_folders(room, pids, since):
     """Removes the module server's room, the folders that modules noted there, and those of Ansible's workers, which
     have the number of their process in the name. `pids` are those of the run that were ended."""
@@ -50,3 +82,51 @@ def remove_folders(room, pids, since):
         # An older one is of another process that had the number.
         if not os.path.islink(path) and os.path.isdir(path) and os.lstat(path).st_mtime >= since - 1:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def prune(base, folder, bundle):
+    """Removes what earlier runs left in `base`: all but the newest of them, and of those what only they needed. The run
+    in `folder`, which calls this, holds the host's lock; others may be at their beginning, or wait for it."""
+    for room, inner in (("runs", ROOMS + ("request.json",)), ("bundles", ())):
+        room = os.path.join(base, room)
+        old = [path for path in inside(room) if path not in (folder, bundle) and not is_held(path)]
+        old.sort(key=changed, reverse=True)
+        for path in old[KEEP - 1:]:
+            remove(path)
+        for path in old[: KEEP - 1]:
+            for name in inner:
+                remove(os.path.join(path, name))
+    for path in inside(os.path.join(base, "incoming")):
+        if changed(path) < time.time() - SENDING_SECONDS:
+            remove(path)
+
+
+def inside(folder):
+    return [os.path.join(folder, name) for name in os.listdir(folder)]
+
+
+def is_held(folder):
+    """Whether a process of that run is alive: from its script's first line on it holds its folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def changed(path):
+    """When it changed; of what its own run has just removed, now."""
+    try:
+        return os.path.getmtime(path)
+    except FileNotFoundError:
+        return time.time()
+
+
+def remove(path):
+    if os.path.isdir(path):
+        shutil.rmtree(path, ignore_errors=True)
+    elif os.path.exists(path):
+        os.unlink(path)

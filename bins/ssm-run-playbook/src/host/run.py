@@ -29,18 +29,16 @@ import tempfile
 import threading
 import time
 
-from answer import MARKER, fit, masked, pack, pack_log, summarise
-from leftovers import descendants, remove_folders, signal_all
+from answer import MARKER, events_in, fit, keep_log, pack, pack_log, summarise
+from leftovers import ROOMS, descendants, end_descendants, prune, reap, remove_folders, signal_all
 from references import ReferenceError, Resolver, in_yaml, masks
 
 STDOUT_LIMIT = 23000  # GetCommandInvocation keeps the first 24,000.
 GRACE_SECONDS = 10  # for the running task to end by itself
 KILL_SECONDS = 3  # between SIGTERM and SIGKILL
-KEEP = 5  # finished runs and bundles that stay for inspection and reuse
 PR_SET_CHILD_SUBREAPER = 36
 EXIT_REBOOT = 194  # to the agent: reboot the host and run the script again
 HOLD_SECONDS = 120  # the lock is held so long for the agent to reboot the host
-ROOMS = ("work", "private")
 
 
 class Stopped(Exception):
@@ -126,29 +124,6 @@ class Supervisor:
         descriptor = os.open(self.events, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(json.dumps({"e": kind, **fields}, separators=(",", ":")) + "\n")
-
-    def prune(self):
-        """With the lock held no other run is alive: what they left can go."""
-        for room, inner in (("runs", ROOMS + ("request.json",)), ("bundles", ())):
-            folder = os.path.join(self.base, room)
-            old = [os.path.join(folder, name) for name in os.listdir(folder)]
-            old = [path for path in old if path not in (self.folder, self.request["bundle"])]
-            old.sort(key=os.path.getmtime, reverse=True)
-            for path in old[KEEP - 1:]:
-                shutil.rmtree(path, ignore_errors=True)
-            for path in old[: KEEP - 1]:
-                for name in inner:
-                    inside = os.path.join(path, name)
-                    if os.path.isdir(inside):
-                        shutil.rmtree(inside, ignore_errors=True)
-                    elif os.path.exists(inside):
-                        os.unlink(inside)
-
-        incoming = os.path.join(self.base, "incoming")  # Another run may be sending right now.
-        for name in os.listdir(incoming):
-            path = os.path.join(incoming, name)
-            if os.path.getmtime(path) < time.time() - 3600:
-                shutil.rmtree(path, ignore_errors=True)
 
     def environment(self):
         env = dict(os.environ)
@@ -278,18 +253,13 @@ class Supervisor:
 
     def supervise(self, main):
         """Waits for Ansible; returns its status and why it was stopped, if it was."""
-        status, reason, stopping, termed = None, None, None, False
+        status, reason, stopping, termed, gone = None, None, None, False, False
         while True:
-            gone = self.parent_gone(0.05) if reason != "cancelled" else bool(time.sleep(0.05))
-            while True:
-                try:
-                    pid, code = os.waitpid(-1, os.WNOHANG)
-                except ChildProcessError:
-                    break
-                if pid == 0:
-                    break
-                if pid == main:
-                    status = code
+            if gone:
+                time.sleep(0.05)
+            else:
+                gone = self.parent_gone(0.05)
+            status = reap().get(main, status)
             now = time.monotonic()
             if status is None and stopping is None and (gone or now >= self.deadline):
                 reason, stopping = ("cancelled" if gone else "timeout"), now
@@ -317,7 +287,7 @@ class Supervisor:
             return {"state": "timeout", "lock": self.waited}
         if holder is not None:
             return {"state": "locked", "error": holder}
-        self.prune()
+        prune(self.base, self.folder, self.request["bundle"])
         env = self.environment()
         ansible = shutil.which("ansible-playbook", path=env["PATH"])
         if ansible is None:
@@ -344,8 +314,7 @@ class Supervisor:
             code, reason = self.supervise(process.pid)
             if server in descendants(os.getpid()):
                 os.kill(server, signal.SIGKILL)
-            with open(raw, "rb") as log, open(self.log, "ab") as kept:
-                kept.write(masked(log.read().replace((self.work + os.sep).encode(), b""), self.masks))
+            keep_log(raw, self.log, self.work + os.sep, self.masks)
         except ReferenceError as error:
             return {"state": error.state, "error": str(error)}
         except Stopped as stopped:
@@ -367,11 +336,9 @@ class Supervisor:
         if os.path.exists(self.events):
             with open(self.events, "rb") as file:
                 lines = file.read()
-        with open(self.log, "rb") as file:
-            log = file.read()
-        summarise(recap, self.host, lines, log)
+        summarise(recap, self.host, lines, self.log)
         recap["events"] = pack(os.path.join(self.folder, "events.b64"), lines)
-        recap["log"] = pack_log(os.path.join(self.folder, "log.b64"), log, self.log)
+        recap["log"] = pack_log(os.path.join(self.folder, "log.b64"), self.log)
         return recap
 
     def prepare_reboot(self):
@@ -408,6 +375,7 @@ def supervisor_process(base, folder, pipe):
         import traceback
 
         traceback.print_exc()
+        end_descendants()  # The lock is free when this process ends.
         recap = {"state": "broken", "error": "%s: %s" % (type(error).__name__, error)}
     finally:
         for name in ROOMS:
@@ -424,13 +392,12 @@ def follow(events, child):
         if os.path.exists(events):
             with open(events, "rb") as file:
                 file.seek(at)
-                lines = file.read().split(b"\n")[:-1]
-            for line in lines:
-                at += len(line) + 1
-                kind = json.loads(line)["e"]
-                results += kind == "result"
-                if kind in ("task", "waiting", "rebooting", "resumed"):
-                    sys.stderr.write("%d %s\n" % (results, line.decode()))
+                whole = file.read().rpartition(b"\n")[0]
+            at += len(whole) + bool(whole)
+            for event in events_in(whole):
+                results += event["e"] == "result"
+                if event["e"] in ("task", "waiting", "rebooting", "resumed"):
+                    sys.stderr.write("%d %s\n" % (results, json.dumps(event, separators=(",", ":"))))
             sys.stderr.flush()
         if ended:
             return

@@ -9,6 +9,7 @@ mod bucket;
 mod bundle;
 mod double;
 mod events;
+mod host;
 mod reboots;
 mod runs;
 mod secrets;

@@ -157,6 +157,42 @@ fn a_host_that_another_run_holds_is_named_with_that_run() {
 }
 
 #[test]
+fn runs_that_wait_for_the_same_host_take_nothing_from_each_other() {
+    let repository = Repository::new("- name: Fine\n  ansible.builtin.debug:\n    msg: x\n");
+    let double = Double::start(&[]);
+    fs::create_dir_all(double.base(FIRST).join("incoming")).unwrap();
+    // Gone when one looks at it, as what another run has sent by then.
+    std::os::unix::fs::symlink("gone", double.base(FIRST).join("incoming/other")).unwrap();
+    let holder = fs::File::create(double.base(FIRST).join("lock")).unwrap();
+    holder.lock().unwrap();
+    let args = ["--lock-wait", "60s"];
+    let waiting = [0, 1].map(|_| repository.tool(&double, &args).spawn());
+    let runs = double.base(FIRST).join("runs");
+    until("two runs that wait", Duration::from_secs(30), || {
+        let runs = fs::read_dir(&runs).into_iter().flatten();
+        runs.filter(|run| run.as_ref().unwrap().path().join("events.jsonl").exists()).count() == 2
+    });
+    drop(holder);
+    for run in waiting {
+        let output = run.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
+#[test]
+fn nothing_of_a_run_outlives_a_supervisor_that_fails() {
+    let seconds = own(3000, 3);
+    let repository = Repository::new(&format!(
+        "- name: Harm\n  ansible.builtin.command: ln -s gone/gone {{{{ playbook_dir }}}}/../../stop\n\
+         - name: Sleep\n  ansible.builtin.command: sleep {seconds}\n"
+    ));
+    let double = Double::start(&[]);
+    let outcome = repository.tool(&double, &["--timeout", "3s"]).run();
+    ended(&outcome, 6, &["cannot run: FileNotFoundError"]);
+    assert!(!sleeps(&seconds));
+}
+
+#[test]
 fn the_deadline_holds_while_aws_does_not_answer() {
     let repository = Repository::new("[]\n");
     let silent = Double::start(&[Fault::Hang]);
