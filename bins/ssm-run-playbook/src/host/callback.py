@@ -135,12 +135,14 @@ class Reboots:
 
 def has_rescue(task):
     """Whether a failure of this task is caught by a rescue section around it."""
-    child, parent = task, getattr(task, "_parent", None)
+    # What is imported stands in the block in place of the import, which is still its parent.
+    chain, parent = {task._uuid}, task._parent
     while parent is not None:
-        inside = [getattr(one, "_uuid", None) for one in getattr(parent, "block", None) or []]
-        if getattr(parent, "rescue", None) and getattr(child, "_uuid", None) in inside:
+        inside = [one._uuid for one in getattr(parent, "block", None) or []]
+        if getattr(parent, "rescue", None) and not chain.isdisjoint(inside):
             return True
-        child, parent = parent, getattr(parent, "_parent", None)
+        chain.add(parent._uuid)
+        parent = parent._parent
     return False
 
 

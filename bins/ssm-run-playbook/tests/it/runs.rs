@@ -161,11 +161,18 @@ fn failures_that_the_playbook_goes_on_after_are_shown() {
     let repository = Repository::new(
         "- name: Passed over\n  ansible.builtin.command: \"false\"\n  ignore_errors: true\n\
          - block:\n    - name: Caught\n      ansible.builtin.fail: {msg: x}\n\
+         \x20 rescue:\n    - ansible.builtin.debug: {msg: y}\n\
+         - block:\n    - ansible.builtin.import_role: {name: other}\n\
          \x20 rescue:\n    - ansible.builtin.debug: {msg: y}\n",
     );
+    repository.write(
+        "ansible/roles/other/tasks/main.yml",
+        "- name: Caught outside\n  ansible.builtin.fail: {msg: x}\n",
+    );
     let outcome = repository.tool(&Double::start(&[]), &["--limit", "all"]).run();
-    let said = "sip-1, sip-2: 1 ignored, 1 rescued\n  ansible/roles/demo/tasks/main.yml:1: demo : Passed over (ignored)\n  \
-                ansible/roles/demo/tasks/main.yml:5: demo : Caught (rescued)\n";
+    let said = "sip-1, sip-2: 1 ignored, 2 rescued\n  ansible/roles/demo/tasks/main.yml:1: demo : Passed over (ignored)\n  \
+                ansible/roles/demo/tasks/main.yml:5: demo : Caught (rescued)\n  \
+                ansible/roles/other/tasks/main.yml:1: other : Caught outside (rescued)\n";
     ended(&outcome, 0, &[said]);
 }
 
