@@ -36,8 +36,8 @@ while [ $# -gt 0 ]; do
 done
 if [ -n "$command" ]; then
   [ -z "$module" ] || fail "$usage" "-m MODULE and -- COMMAND exclude each other" "see $0 --help"
-  # Braces are the command's own, as in docker's --format.
-  module=ansible.builtin.shell arguments="{% raw %}$command{% endraw %}"
+  # Braces are the command's own, as in docker's --format, and so is what looks like an argument of the module, as chdir=/x.
+  module=ansible.builtin.shell arguments=$(jq -n --arg cmd "{% raw %}$command{% endraw %}" '{$cmd}')
 fi
 [ -n "$module" ] || fail "$usage" "nothing to run on \`$pattern\`" "name it: $0 $pattern -- COMMAND, or -m MODULE; see $0 --help"
 find_inventory

@@ -31,8 +31,8 @@ pub(crate) fn people_ask_hosts(cloud: &Cloud, host: &str) {
         "vars": {"deploy_region": "us-east-1"}}});
     std::fs::write(cloud.folder("scripts").join("inventory.json"), inventory.to_string()).unwrap();
 
-    let seen = ran(cloud, "ansible-run.sh", &[host, "--", "echo", "one;", "echo two"], "");
-    assert_eq!((seen.0, seen.1.as_str()), (0, "main | success\none\ntwo\n"), "{seen:?}");
+    let seen = ran(cloud, "ansible-run.sh", &[host, "--", "echo", "one;", "echo chdir=/x"], "");
+    assert_eq!((seen.0, seen.1.as_str()), (0, "main | success\none\nchdir=/x\n"), "{seen:?}");
     let seen = ran(cloud, "ansible-run.sh", &[host, "--", "echo one; echo two >&2; exit 3"], "");
     assert!(seen.0 == 1 && seen.1.ends_with("(rc 3): two\none\ntwo\n"), "{seen:?}");
     let seen = ran(cloud, "ansible-run.sh", &[host, "--", "yes | head -c 900000"], "");
