@@ -3,6 +3,7 @@
 use crate::{Host, Inventory};
 use regex::Regex;
 use std::collections::HashSet;
+use std::net::Ipv6Addr;
 
 /// Why a pattern cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +33,7 @@ pub(crate) fn select_known<'a>(
 ) -> Result<Vec<&'a Host>, PatternError> {
     let known = |part: &&str| {
         let name = part.trim_start_matches(['!', '&']);
-        !matches!(matching(inventory, name, pattern), Err(PatternError::NoMatch { .. }))
+        !matches!(matching(inventory, name, pattern, Of::Play), Err(PatternError::NoMatch { .. }))
     };
     let parts = split(pattern);
     // What must be in a group that is not there is nowhere.
@@ -44,43 +45,65 @@ pub(crate) fn select_known<'a>(
     if parts.iter().any(union) && !left.iter().any(union) {
         return Ok(Vec::new());
     }
-    select(inventory, &left.join(","))
+    choose(inventory, &left, pattern, Of::Play)
 }
 
-/// Ansible applies unions first, then intersections, then exclusions, whatever their order in the text.
 pub(crate) fn select<'a>(
     inventory: &'a Inventory,
     pattern: &str,
 ) -> Result<Vec<&'a Host>, PatternError> {
-    let parts = split(pattern);
+    choose(inventory, &split(pattern), pattern, Of::Limit)
+}
+
+/// Whose pattern it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// A person's: `a*` is not all hosts, whatever Ansible makes of it.
+    Limit,
+    /// A play's: what Ansible matches is matched, also by the name of its own group `all`.
+    Play,
+}
+
+/// Ansible applies unions first, then intersections, then exclusions, whatever their order in the text.
+fn choose<'a>(
+    inventory: &'a Inventory,
+    parts: &[&str],
+    pattern: &str,
+    of: Of,
+) -> Result<Vec<&'a Host>, PatternError> {
     let mut chosen: HashSet<&str> = HashSet::new();
     if parts.iter().all(|part| part.starts_with(['!', '&'])) {
         chosen.extend(inventory.hosts().iter().map(|host| host.name.as_str()));
     }
     for part in parts.iter().filter(|part| !part.starts_with(['!', '&'])) {
-        chosen.extend(matching(inventory, part, pattern)?);
+        chosen.extend(matching(inventory, part, pattern, of)?);
     }
     for part in parts.iter().filter_map(|part| part.strip_prefix('&')) {
-        let keep = matching(inventory, part, pattern)?;
+        let keep = matching(inventory, part, pattern, of)?;
         chosen.retain(|name| keep.contains(name));
     }
     for part in parts.iter().filter_map(|part| part.strip_prefix('!')) {
-        let drop = matching(inventory, part, pattern)?;
+        let drop = matching(inventory, part, pattern, of)?;
         chosen.retain(|name| !drop.contains(name));
     }
     Ok(inventory.hosts().iter().filter(|host| chosen.contains(host.name.as_str())).collect())
 }
 
-/// Splits at `,` and, when there is none, at `:`, except inside `[]` of a glob.
+/// Splits at `,` and, when there is none, at `:` and blanks, except inside `[]` of a glob; an IPv6 address is one name
+/// (`split_host_pattern` in Ansible's `inventory/manager.py`).
 fn split(pattern: &str) -> Vec<&str> {
-    let separator = if pattern.contains(',') { ',' } else { ':' };
+    if pattern.parse::<Ipv6Addr>().is_ok() {
+        return vec![pattern];
+    }
+    let lists = pattern.contains(',');
+    let separates = |c: char| if lists { c == ',' } else { c == ':' || c.is_whitespace() };
     let mut parts = Vec::new();
     let (mut start, mut depth) = (0, 0_u32);
     for (at, c) in pattern.char_indices() {
         match c {
             '[' => depth += 1,
             ']' => depth = depth.saturating_sub(1),
-            c if c == separator && depth == 0 => {
+            c if separates(c) && depth == 0 => {
                 parts.push(&pattern[start..at]);
                 start = at + 1;
             }
@@ -95,6 +118,7 @@ fn matching<'a>(
     inventory: &'a Inventory,
     part: &str,
     pattern: &str,
+    of: Of,
 ) -> Result<HashSet<&'a str>, PatternError> {
     let names = inventory.hosts().iter();
     if part == "all" || part == "*" {
@@ -106,10 +130,16 @@ fn matching<'a>(
     };
     let regex = Regex::new(&source)
         .map_err(|error| PatternError::Regex { part: part.to_owned(), source: Box::new(error) })?;
-    let group_exists = inventory.groups().into_iter().any(|group| regex.is_match(group));
+    let ungrouped = regex.is_match("ungrouped");
+    let group_exists =
+        ungrouped || inventory.groups().into_iter().any(|group| regex.is_match(group));
+    let is_all = of == Of::Play && regex.is_match("all");
     let found: HashSet<&str> = names
         .filter(|host| {
-            regex.is_match(&host.name) || host.groups.iter().any(|group| regex.is_match(group))
+            is_all
+                || (ungrouped && host.groups.is_empty())
+                || regex.is_match(&host.name)
+                || host.groups.iter().any(|group| regex.is_match(group))
         })
         .map(|host| host.name.as_str())
         .collect();
@@ -171,6 +201,16 @@ mod tests {
         check("db-[12]", &["db-1", "db-2"]);
         check("~(sip|db)-2", &["sip-2", "db-2"]);
         check("empty", &[]);
+        check("d*", &["db-1", "db-2"]);
+        check("a*", &[]);
+    }
+
+    #[test]
+    fn an_ipv6_address_is_one_name() {
+        let inventory =
+            Inventory::parse(r#"{"all": {"hosts": {"fe80::1": {}, "b": {}}}}"#).unwrap();
+        let found = inventory.select(Some("fe80::1")).unwrap();
+        assert_eq!(found.iter().map(|host| host.name.as_str()).collect::<Vec<_>>(), ["fe80::1"]);
     }
 
     #[test]
@@ -191,6 +231,12 @@ mod tests {
         check("all:&nowhere", &[]);
         check("nowhere:!b", &[]);
         check("!b", &["a"]);
+        // Seen of `ansible --list-hosts`, 2.19: its groups `all` and `ungrouped` are matched like others.
+        check("a*", &["a", "b"]);
+        check("~al", &["a", "b"]);
+        check("ungrouped", &["b"]);
+        check("all:!ungr*", &["a"]);
+        check("a b", &["a", "b"]);
     }
 
     #[test]
