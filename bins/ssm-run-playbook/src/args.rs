@@ -5,8 +5,8 @@ use deploy_cli::CommonArgs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-const HOSTS_SELECTED: &str =
-    "`--print-bundle --format json` lists the selected hosts under `hosts`";
+const HOSTS_ASKED: &str =
+    "`--print-bundle --format json` lists under `hosts` those that a play matches";
 const NO_LOGIN: &str = "Ansible runs as root on the host itself, without a login; leave it out";
 const BECOME: &str =
     "Ansible runs as root on the host itself; `become_user` in a play or task names another user";
@@ -33,7 +33,7 @@ pub const OF_ANSIBLE: [(&str, &str); 27] = [
     ("--become-method", BECOME),
     ("-K", BECOME),
     ("--ask-become-pass", BECOME),
-    ("--list-hosts", HOSTS_SELECTED),
+    ("--list-hosts", HOSTS_ASKED),
     ("--list-tasks", LOCALLY),
     ("--list-tags", LOCALLY),
     ("--syntax-check", "`--print-bundle` checks all that a run checks before it sends anything"),
@@ -120,7 +120,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     pub bucket: Option<String>,
 
-    /// Hosts in waves: numbers and percentages of the selected hosts, e.g. `1,25%,100%`; the last repeats.
+    /// Hosts in waves: numbers and percentages of the hosts that a play matches, e.g. `1,25%,100%`; the last repeats.
     #[arg(long, value_name = "SIZES")]
     pub batch: Option<Batches>,
 

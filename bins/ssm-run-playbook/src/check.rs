@@ -299,6 +299,10 @@ mod tests {
         })
     }
 
+    fn names(hosts: &BTreeSet<String>) -> Vec<&str> {
+        hosts.iter().map(String::as_str).collect()
+    }
+
     /// The tasks of a role `r` of a play on `sip`, and the findings as `line: first words`.
     #[track_caller]
     fn check(tasks: &str, selected: &[&str], expected: &[(u32, &str)]) {
@@ -440,10 +444,11 @@ mod tests {
         ];
         let out = reached(&files, &ALL);
         let lines: Vec<u32> = out.findings.iter().map(|finding| finding.line).collect();
-        assert_eq!((lines, out.matched), (vec![8, 9], true), "{:?}", out.findings);
+        assert_eq!(lines, [8, 9], "{:?}", out.findings);
+        assert_eq!(names(&out.matched), ALL);
         let warned: Vec<u32> = out.warnings.iter().map(|finding| finding.line).collect();
         assert_eq!(warned, [7]);
-        assert!(!reached(&files, &["nobody"]).matched);
+        assert!(reached(&files, &["nobody"]).matched.is_empty());
     }
 
     #[test]
@@ -552,7 +557,7 @@ mod tests {
     fn what_cannot_be_read_here_may_match_and_may_need_any_role() {
         let encrypted = "$ANSIBLE_VAULT;1.1;AES256\n33\n";
         let out = reached(&[("playbooks/site.yml", encrypted)], &ALL);
-        assert!(out.matched && out.every_role.is_some());
+        assert!(names(&out.matched) == ALL && out.every_role.is_some());
         let out = reached(
             &[
                 ("playbooks/site.yml", "- import_playbook: says.so.site\n"),
@@ -560,7 +565,25 @@ mod tests {
             ],
             &ALL,
         );
-        assert!(out.matched && out.findings.is_empty(), "{:?}", out.findings);
+        assert!(names(&out.matched) == ALL && out.findings.is_empty(), "{:?}", out.findings);
+    }
+
+    #[test]
+    fn the_hosts_of_all_plays_are_matched_and_all_where_only_the_run_can_tell() {
+        let matched = |hosts: &str| {
+            let site = format!(
+                "- hosts: {hosts}\n  tasks: []\n- import_playbook: more.yml\n- hosts: nosuch\n"
+            );
+            let files =
+                [("playbooks/site.yml", site.as_str()), ("playbooks/more.yml", "- hosts: db\n")];
+            names(&reached(&files, &["sip-1", "sip-2", "db-1"]).matched).join(" ")
+        };
+        assert_eq!(matched("localhost"), "db-1");
+        assert_eq!(matched("sip-2"), "db-1 sip-2");
+        assert_eq!(matched("[localhost, \"sip:!sip-2\"]"), "db-1 sip-1");
+        for unknown in ["'{{ who }}'", "[db, '{{ who }}']", "sip[1]", "'~('"] {
+            assert_eq!(matched(unknown), "db-1 sip-1 sip-2", "{unknown}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::script::Delivery;
 use crate::waves::Amount;
 use crate::{check, playbook, script, syntax};
 use deploy_cli::Context;
-use deploy_inventory::Inventory;
+use deploy_inventory::{Host, Inventory};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ const EXECUTION_LIMIT: Duration = Duration::from_secs(172_800);
 const AGENT_MARGIN: Duration = Duration::from_secs(60);
 const DELIVERY: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
 
-/// One selected host.
+/// One host that is asked.
 #[derive(Debug, Clone)]
 pub(crate) struct PlannedHost {
     pub(crate) name: String,
@@ -58,7 +58,10 @@ fn contents(items: &bundle::Items, reasons: &Reasons) -> Vec<Content> {
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) run: String,
+    /// Those that are asked.
     pub(crate) hosts: Vec<PlannedHost>,
+    /// Names of the selected hosts that no play matches.
+    pub(crate) unmatched: Vec<String>,
     pub(crate) region: Option<String>,
     pub(crate) project: Option<String>,
     pub(crate) environment: Option<String>,
@@ -131,8 +134,9 @@ impl Plan {
                 folder: args.ansible_dir.clone(),
             });
         }
-        let (hosts, region) = select(args, &inventory, &items)?;
-        let names: Vec<String> = hosts.iter().map(|host| host.name.clone()).collect();
+        let selected =
+            deploy_cli::require_hosts(&inventory, args.limit.as_deref(), &args.inventory)?;
+        let names: Vec<String> = selected.iter().map(|host| host.name.clone()).collect();
         let question = Question {
             folder: Folder::new(&items),
             shown: &shown_folder,
@@ -147,6 +151,9 @@ impl Plan {
         let variables = syntax::variables(&items, &inventory, &playbook, environment.as_deref());
         let repeated = syntax::check(&items, &reached, &variables, &shown_folder)?;
         judge(args, &items, &reached, &variables, &question)?;
+        let (asked, unmatched): (Vec<&Host>, Vec<&Host>) =
+            selected.into_iter().partition(|host| reached.matched.contains(&host.name));
+        let (hosts, region) = addresses(args, &inventory, &asked, &items)?;
         for warning in reached.warnings.union(&repeated) {
             ctx.progress().warn(&warning.to_string());
         }
@@ -184,6 +191,10 @@ impl Plan {
             bundle.bytes.len(),
             &bundle.sha256[..12]
         ));
+        let unmatched: Vec<String> = unmatched.into_iter().map(|host| host.name.clone()).collect();
+        if !unmatched.is_empty() {
+            ctx.progress().note(&format!("no play matches {}: not asked", unmatched.join(", ")));
+        }
         let prints_log = args.diff || args.ansible_verbosity > 0 || ctx.verbose();
         let plan = Self {
             run: format!(
@@ -192,6 +203,7 @@ impl Plan {
                 rand::random::<u32>()
             ),
             hosts,
+            unmatched,
             region,
             project: ctx.project().or_else(|| inventory.project()).map(str::to_owned),
             environment,
@@ -293,7 +305,7 @@ fn judge(
         let findings = findings.into_iter().collect();
         return Err(Error::Findings { what: "cannot run on the hosts", findings });
     }
-    if !reached.matched {
+    if reached.matched.is_empty() {
         return Err(Error::NoPlay {
             playbook: question.playbook.to_owned(),
             hosts: question.selected.len(),
@@ -303,17 +315,17 @@ fn judge(
     Ok(())
 }
 
-/// The selected hosts in the inventory's order, and their region.
-fn select(
+/// How the hosts are asked, in their order, and their region.
+fn addresses(
     args: &Args,
     inventory: &Inventory,
+    asked: &[&Host],
     items: &bundle::Items,
 ) -> Result<(Vec<PlannedHost>, Option<String>), Error> {
-    let selected = deploy_cli::require_hosts(inventory, args.limit.as_deref(), &args.inventory)?;
     let mut wrong = Vec::new();
     let mut names: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut regions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for host in &selected {
+    for host in asked {
         match host.instance_id.as_deref() {
             None | Some("") => wrong.push(format!("{} has no instance ID", host.name)),
             Some(id) if !is_instance_id(id) => {
@@ -340,8 +352,8 @@ fn select(
         return Err(Error::Regions { regions: regions.iter().map(listed).collect() });
     }
     let region = regions.keys().next().map(|&region| region.to_owned());
-    let hosts = selected
-        .into_iter()
+    let hosts = asked
+        .iter()
         .map(|host| PlannedHost {
             name: host.name.clone(),
             id: host.instance_id.clone().unwrap_or_default(),

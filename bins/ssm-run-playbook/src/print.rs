@@ -43,6 +43,7 @@ pub(crate) fn bundle(ctx: &Context, plan: &Plan) -> Done {
         "playbook": plan.playbook, "sha256": sha256, "bytes": packed,
         "unpacked_bytes": unpacked, "way": way, "files": plan.contents,
         "hosts": plan.hosts.iter().map(|host| &host.name).collect::<Vec<_>>(),
+        "unmatched": plan.unmatched,
     });
     let mut done = Done::new(exit, report);
     done.stdout = Some(text);

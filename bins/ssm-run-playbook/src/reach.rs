@@ -14,6 +14,7 @@ use crate::yaml::{self, Node};
 use deploy_inventory::Inventory;
 use roles::role_name;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
 use std::path::Path;
 
 /// Roles that include each other deeper than this include themselves.
@@ -48,8 +49,8 @@ pub(crate) struct Reach {
     pub(crate) warnings: BTreeSet<Finding>,
     /// Every play with its `hosts`.
     pub(crate) plays: Vec<Finding>,
-    /// A play matches a selected host.
-    pub(crate) matched: bool,
+    /// The selected hosts that a play matches, or may match.
+    pub(crate) matched: BTreeSet<String>,
     /// Playbooks that Ansible reads for sure.
     pub(crate) playbooks: BTreeSet<String>,
     /// Other files that Ansible reads for sure, apart from variables of hosts and groups.
@@ -123,7 +124,7 @@ impl Walk<'_> {
             let file = self.q.shown.join(file);
             let why = format!("{} is encrypted, so nobody knows its roles", file.display());
             self.out.every_role.get_or_insert(why);
-            self.out.matched = true;
+            self.may_match_all();
         }
         // A file that does not parse is refused as such.
         yaml::parse(text).unwrap_or_default()
@@ -158,7 +159,7 @@ impl Walk<'_> {
             return self.bad(&scope, node, text.to_owned());
         }
         if name.matches('.').count() >= 2 && !name.ends_with("ml") {
-            self.out.matched = true;
+            self.may_match_all();
             self.out.handlers.may_have_more = true;
             return check::collection(self, &scope, node, &name);
         }
@@ -166,6 +167,11 @@ impl Walk<'_> {
             Some(path) => self.playbook(&path, &why, depth + 1),
             None => self.bad(&scope, node, format!("there is no playbook `{name}` to import")),
         }
+    }
+
+    /// Plays are reached that nobody can read here.
+    fn may_match_all(&mut self) {
+        self.out.matched.extend(self.q.selected.iter().cloned());
     }
 
     fn scope(&self, file: &str, hosts: Vec<String>) -> Scope {
@@ -188,7 +194,7 @@ impl Walk<'_> {
         self.out.plays.push(listed);
         let collections = play.get("collections").map(Node::list).unwrap_or_default();
         scope.collections = collections.iter().filter_map(Node::text).map(str::to_owned).collect();
-        self.out.matched |= !scope.hosts.is_empty();
+        self.out.matched.extend(scope.hosts.iter().cloned());
         // Ansible reads every play before it leaves one out: the files must be there, the rest does not matter.
         check::play(self, &scope, play);
         for node in play.get("vars_files").map(Node::list).unwrap_or_default() {
@@ -393,10 +399,17 @@ fn first_word(node: &Node) -> Option<String> {
     Some(word.to_owned())
 }
 
-/// A play's `hosts` as one pattern.
+/// A play's `hosts` as one pattern. Of a list each item is one of its own, which blanks and colons may separate as well.
 pub(crate) fn pattern(node: &Node) -> String {
+    let item = |text: &str| {
+        if text.contains([',', '[']) || is_templated(text) || text.parse::<Ipv6Addr>().is_ok() {
+            return text.to_owned();
+        }
+        let parts = text.split([':', ' ']).filter(|part| !part.is_empty());
+        parts.collect::<Vec<_>>().join(",")
+    };
     match node.text() {
         Some(text) => text.trim().to_owned(),
-        None => node.list().iter().filter_map(Node::text).collect::<Vec<_>>().join(","),
+        None => node.list().iter().filter_map(Node::text).map(item).collect::<Vec<_>>().join(","),
     }
 }

@@ -79,6 +79,7 @@ pub(crate) fn done(ctx: &Context, plan: &Plan, outcome: &Outcome) -> Done {
         .project(plan.project.as_deref())
         .environment(plan.environment.as_deref())
         .subjects(hosts.iter().map(subject::subject))
+        .subjects(plan.unmatched.iter().map(|name| subject::unmatched(name)))
         .finish(exit.name(), title.clone());
     let changed: u64 = changes(&hosts);
     let failed = hosts.iter().filter(|host| host.is_bad()).count();

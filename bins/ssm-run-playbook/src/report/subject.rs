@@ -3,7 +3,7 @@
 use super::judged::Judged;
 use crate::drive::Ending;
 use crate::recap::{self, Stats, TaskResult};
-use deploy_report::Subject;
+use deploy_report::{Subject, SubjectOutcome};
 use serde_json::{Value, json};
 
 pub(super) fn subject(host: &Judged<'_>) -> Subject {
@@ -48,6 +48,11 @@ pub(super) fn subject(host: &Judged<'_>) -> Subject {
     Subject::new("host", &host.end.name, host.outcome, host.detail.clone())
         .elapsed(host.elapsed())
         .data(data)
+}
+
+/// A selected host that nothing was asked of: Ansible's own recap leaves it out.
+pub(super) fn unmatched(name: &str) -> Subject {
+    Subject::new("host", name, SubjectOutcome::Skipped, "no play matches it; it was not asked")
 }
 
 fn diffs<'a>(host: &'a Judged<'_>) -> impl Iterator<Item = (&'a TaskResult, &'a str)> {

@@ -3,6 +3,7 @@
 use crate::double::{Double, Fault};
 use crate::stops::{own, signal, sleeps, until};
 use crate::{FIRST, Repository, SECOND, ended};
+use serde_json::{Value, json};
 use std::fs;
 use std::io::Read as _;
 use std::time::Duration;
@@ -80,6 +81,32 @@ fn a_batch_may_have_as_many_errors_as_allowed_and_the_command_between_decides() 
     let order = fs::read_to_string(repository.path().join("order")).unwrap();
     assert_eq!(order, "sip-1 then sip-2\nsip-1,sip-2 then sip-3\n");
     assert!(double.base(SECOND).join("runs").exists() && !double.base(THIRD).exists());
+}
+
+#[test]
+fn a_host_that_no_play_matches_is_neither_asked_nor_counted() {
+    let repository = repository("- name: Fine\n  ansible.builtin.debug:\n    msg: x\n");
+    let play = |hosts: &str| format!("- hosts: {hosts}\n  gather_facts: false\n  roles: [demo]\n");
+    let site = play("sip:!sip-2:!sip-3") + "- import_playbook: more.yml\n";
+    repository.write("ansible/playbooks/site.yml", site);
+    repository.write("ansible/playbooks/more.yml", play("sip-3"));
+    // Its agent is away, and every call that names it would fail.
+    let double = Double::start(&[Fault::Gone]);
+    let outcome = repository.tool(&double, &["--limit", "all", "--batch", "50%"]).actions().run();
+    let said = ["no play matches sip-2: not asked", "batch 1 of 2: sip-1\n", "2 of 2 hosts good"];
+    ended(&outcome, 0, &said);
+    assert!(!outcome.stdout.contains("sip-2"), "{}", outcome.stdout);
+    assert_eq!((outcome.outputs["untouched"].as_str(), double.base(SECOND).exists()), ("0", false));
+    let subject = &repository.report()["subjects"][2];
+    assert_eq!(
+        (&subject["name"], &subject["outcome"], &subject["detail"]),
+        (&"sip-2".into(), &"skipped".into(), &"no play matches it; it was not asked".into())
+    );
+    let args = ["--limit", "all", "--print-bundle", "--format", "json"];
+    let outcome = repository.tool(&double, &args).run();
+    let document: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let expected = json!([["sip-1", "sip-3"], ["sip-2"]]);
+    assert_eq!(json!([document["hosts"], document["unmatched"]]), expected);
 }
 
 #[test]
