@@ -1,6 +1,7 @@
 //! Sends the run to all hosts, feeds the bundle to those that lack it, waits, collects what they answer, and stops
 //! everything when the person or the clock says so. Every invocation is judged by itself.
 
+mod agents;
 mod collect;
 mod ending;
 mod poll;
@@ -17,6 +18,7 @@ use crate::recap::Stats;
 use crate::script::{self, Delivery};
 use crate::ssm::{IDS_PER_CALL, Order, Ssm, UNKNOWN_ID};
 use crate::store::Store;
+use agents::Watch;
 use deploy_cli::{Context, Exit, Failure as _, human};
 use poll::Hungry;
 use std::cell::{Cell, RefCell};
@@ -114,6 +116,8 @@ pub(crate) struct Drive<'a> {
     collecting: Cell<bool>,
     /// Whether they cannot be read.
     deaf: Cell<bool>,
+    /// Hosts that tell nothing.
+    watch: Watch,
 }
 
 impl<'a> Drive<'a> {
@@ -128,6 +132,7 @@ impl<'a> Drive<'a> {
         Self {
             live,
             deaf: Cell::default(),
+            watch: Watch::default(),
             ctx,
             plan,
             ssm,
@@ -395,9 +400,10 @@ impl<'a> Drive<'a> {
                     Instant::now() + (begun.elapsed() / 4).clamp(least, most) * commands;
                 self.ask_progress().await?;
             }
+            self.look_for_agents(commands).await;
             self.ctx.progress().heartbeat(|| {
-                let done = self.ends.borrow().len();
-                format!("{done} of {hosts} hosts ended after {}", human(self.start.elapsed()))
+                let (done, time) = (self.ends.borrow().len(), human(self.start.elapsed()));
+                format!("{done} of {hosts} hosts ended after {time}{}", self.away())
             });
         }
         Ok(true)

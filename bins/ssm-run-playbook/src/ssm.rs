@@ -2,9 +2,10 @@
 
 use aws_sdk_ssm::Client;
 use aws_sdk_ssm::config::retry::RetryConfig;
+use aws_sdk_ssm::primitives::{DateTime, DateTimeFormat};
 use aws_sdk_ssm::types::{
     CloudWatchOutputConfig, CommandFilter, CommandFilterKey, CommandInvocation,
-    CommandInvocationStatus, InstanceInformationStringFilter, PingStatus,
+    CommandInvocationStatus, InstanceInformation, InstanceInformationStringFilter, PingStatus,
 };
 use deploy_aws::Error;
 use std::cell::Cell;
@@ -88,12 +89,11 @@ impl Ssm {
         while let Some(some) = todo.pop() {
             match self.agents(some).await {
                 Ok(agents) => {
-                    for (id, status) in agents {
-                        if status == PingStatus::Online {
-                            reasons.remove(&id);
-                        } else {
-                            reasons.insert(id, format!("agent status {}", status.as_str()));
-                        }
+                    for (id, away) in agents {
+                        match away {
+                            None => reasons.remove(&id),
+                            Some(reason) => reasons.insert(id, reason),
+                        };
                     }
                 }
                 // One unknown ID lets the question fail for all, and AWS does not always say which.
@@ -107,8 +107,8 @@ impl Ssm {
         Ok(reasons)
     }
 
-    /// The agents' status, of those that are registered.
-    async fn agents(&self, ids: &[String]) -> Result<Vec<(String, PingStatus)>, Error> {
+    /// Those that are registered, and why their agents cannot take a command.
+    async fn agents(&self, ids: &[String]) -> Result<Vec<(String, Option<String>)>, Error> {
         let filter = InstanceInformationStringFilter::builder()
             .key("InstanceIds")
             .set_values(Some(ids.to_vec()))
@@ -126,10 +126,9 @@ impl Ssm {
                 .await
                 .map_err(|e| Error::from_sdk("ssm:DescribeInstanceInformation", e))
                 .inspect(|_| self.hear())?;
-            agents.extend(answer.instance_information_list().iter().filter_map(|info| {
-                let status = info.ping_status().cloned().unwrap_or(PingStatus::from("unknown"));
-                Some((info.instance_id()?.to_owned(), status))
-            }));
+            let agent =
+                |info: &InstanceInformation| Some((info.instance_id()?.to_owned(), away(info)));
+            agents.extend(answer.instance_information_list().iter().filter_map(agent));
             next = answer.next_token().map(str::to_owned).filter(|token| !token.is_empty());
             if next.is_none() {
                 return Ok(agents);
@@ -291,6 +290,16 @@ impl Ssm {
             .inspect(|_| self.hear())?;
         Ok(())
     }
+}
+
+/// What AWS says of an agent that is not online.
+fn away(info: &InstanceInformation) -> Option<String> {
+    let status = info.ping_status().map_or("unknown", PingStatus::as_str);
+    let heard = info.last_ping_date_time().map(|at| DateTime::from_secs(at.secs()));
+    let heard = heard.and_then(|at| at.fmt(DateTimeFormat::DateTime).ok());
+    let heard = heard.map(|at| format!(", last heard of at {at}")).unwrap_or_default();
+    (info.ping_status() != Some(&PingStatus::Online))
+        .then(|| format!("agent status {status}{heard}"))
 }
 
 fn once() -> aws_sdk_ssm::config::Builder {

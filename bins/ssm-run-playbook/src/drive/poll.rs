@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::recap::{self, Recap, State};
 use crate::script;
 use crate::ssm::{CONSISTENCY, IDS_PER_CALL, Invocation, NOT_REGISTERED};
+use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -153,6 +154,7 @@ impl Drive<'_> {
 
     fn note_progress(&self, id: &str, output: &str) {
         if let Some(text) = progress_text(output) {
+            self.hear(id);
             if !self.ends.borrow().contains_key(id) {
                 self.ctx.progress().subject(self.plan.name(id), &text);
             }
@@ -166,17 +168,16 @@ impl Drive<'_> {
     }
 
     /// Ends the runs on hosts that Systems Manager does not know any more: no answer of theirs will ever come.
-    async fn end_gone(&self, ids: &[String]) -> Result<(), Error> {
-        for (id, reason) in self.ssm.unreachable(ids).await? {
+    pub(super) fn end_gone(&self, unreachable: &HashMap<String, String>) {
+        for (id, reason) in unreachable {
             let runs =
-                |call: &&Call| matches!(call.kind, Kind::Run { .. }) && call.waiting.contains(&id);
+                |call: &&Call| matches!(call.kind, Kind::Run { .. }) && call.waiting.contains(id);
             let call = self.calls.borrow().iter().find(runs).cloned();
-            if let Some(call) = call.filter(|_| reason == NOT_REGISTERED) {
+            if let Some(call) = call.filter(|_| *reason == NOT_REGISTERED) {
                 let text = format!("it is {reason} any more; was its instance terminated?");
-                self.end(&call, &id, Ending::NoResult(text));
+                self.end(&call, id, Ending::NoResult(text));
             }
         }
-        Ok(())
     }
 
     /// Asks hosts whose run is open what they are doing, unless they were asked and have not answered.
@@ -196,7 +197,9 @@ impl Drive<'_> {
                 // Progress is a courtesy: the run itself is judged by its own command.
                 Err(Error::Aws(deploy_aws::Error::Unavailable { .. })) => {}
                 // One that is gone lets the question to all others fail as well.
-                Err(Error::Aws(deploy_aws::Error::Refused { .. })) => self.end_gone(some).await?,
+                Err(Error::Aws(deploy_aws::Error::Refused { .. })) => {
+                    self.end_gone(&self.ssm.unreachable(some).await?);
+                }
                 other => {
                     other?;
                 }

@@ -35,6 +35,8 @@ pub(crate) enum Fault {
     NoAnsible,
     /// The agent never takes a command.
     Silent,
+    /// Agents are lost from the first SendCommand on.
+    LostSinceAsked,
     /// Nothing may be put into the bucket.
     DenyBucket,
     /// The object is gone when it is first read.
@@ -238,7 +240,10 @@ impl Respond for Answer {
             "DescribeInstanceInformation" if faults.contains(&Fault::NoAgents) => {
                 ok(&json!({"InstanceInformationList": []}))
             }
-            "DescribeInstanceInformation" => describe(&body),
+            "DescribeInstanceInformation" => {
+                let lost = faults.contains(&Fault::LostSinceAsked) && self.asked_to_send();
+                describe(&body, if lost { "ConnectionLost" } else { "Online" })
+            }
             "SendCommand" if faults.contains(&Fault::ThrottleOnce) && earlier == 0 => {
                 error(400, "ThrottlingException", "Rate exceeded")
             }
@@ -313,10 +318,11 @@ fn secret(name: &Value, field: &str) -> ResponseTemplate {
     if field == "Value" { ok(&parameter) } else { ok(&json!({field: text})) }
 }
 
-fn describe(body: &Value) -> ResponseTemplate {
+fn describe(body: &Value, status: &str) -> ResponseTemplate {
     let ids = body["Filters"][0]["Values"].as_array().cloned().unwrap_or_default();
-    let list: Vec<Value> =
-        ids.iter().map(|id| json!({"InstanceId": id, "PingStatus": "Online"})).collect();
+    let agent =
+        |id| json!({"InstanceId": id, "PingStatus": status, "LastPingDateTime": 1_767_225_600.5});
+    let list: Vec<Value> = ids.iter().map(agent).collect();
     ok(&json!({"InstanceInformationList": list}))
 }
 

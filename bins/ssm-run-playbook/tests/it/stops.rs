@@ -128,10 +128,14 @@ fn the_deadline_ends_ansible_on_the_host_and_says_what_ran() {
 #[test]
 fn an_agent_that_takes_no_command_is_a_timeout_and_the_command_is_cancelled() {
     let repository = Repository::new("[]\n");
-    let double = Double::start(&[Fault::Silent]);
+    let double = Double::start(&[Fault::Silent, Fault::LostSinceAsked]);
     let start = Instant::now();
     let outcome = repository.tool(&double, &["--timeout", "1s"]).run();
-    ended(&outcome, 4, &["no answer after 1.0 s"]);
+    let lost = "agent status ConnectionLost, last heard of at 2026-01-01T00:00:00Z";
+    let early = format!("warning: nothing heard for 250 ms of sip-1 ({lost}); nothing is lost if");
+    let last = format!("no answer after 1.0 s; its agent has not taken the command; {lost}");
+    ended(&outcome, 4, &[&early, &last]);
+    assert_eq!(outcome.stderr.matches("nothing heard").count(), 1, "{}", outcome.stderr);
     assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
     assert!(double.count("CancelCommand") >= 1, "{:?}", double.operations());
 }
