@@ -2,7 +2,7 @@
 
 use crate::cloud::{self, Cloud};
 use crate::start;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -227,28 +227,22 @@ pub(crate) fn secrets_are_seen_by_the_play_alone(cloud: &Cloud, host: &str) {
     let args =
         ["-e", vars, "-e", "token=ssm:/demo/token", "--diff", "--verbose", "--log-dir", "logs"];
     let args = [&vaults[..], &args[..]].concat();
-    for (operation, reference) in [
-        ("secretsmanager:GetSecretValue", "secretsmanager:demo/vault"),
-        ("ssm:GetParameter", "ssm:/demo/vault"),
-    ] {
-        // The cloud does not ask the role's policies about these two.
-        cloud.fault(&["add", "access-denied", "--operation", operation, "--host", host]);
+    // AmazonSSMManagedInstanceCore lets a role read every parameter, and no secret.
+    let parameter = "arn:aws:ssm:*:*:parameter/demo/vault";
+    role_policy(
+        cloud,
+        &json!({"Effect": "Deny", "Action": "ssm:GetParameter", "Resource": parameter}),
+    );
+    for reference in ["secretsmanager:demo/vault", "ssm:/demo/vault"] {
         let args = ["--vault-password", reference, "--vault-id", "dev@ssm:/demo/vault"];
         let denied = start(cloud, "secret-denied", &[host], "secret.yml", &args).ended();
         assert_eq!(denied.code, 5, "{denied}");
         let expected = format!("the instance role may not read {reference}: AccessDenied");
         assert!(denied.host(host)["detail"].as_str().unwrap().starts_with(&expected), "{denied}");
-        cloud.fault(&["remove", "--all"]);
     }
-
-    let statement =
+    let allow =
         json!({"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": "*"});
-    let policy = json!({"Version": "2012-10-17", "Statement": [statement]}).to_string();
-    cloud.call(
-        "iam",
-        "put_role_policy",
-        json!({"RoleName": cloud::ROLE, "PolicyName": "secrets", "PolicyDocument": policy}),
-    );
+    role_policy(cloud, &allow);
     let ended = start(cloud, "secrets", &[host], "secret.yml", &args).ended();
     assert_eq!(ended.code, 0, "{ended}");
     assert_eq!(cloud.exec(host, "cat /dev/shm/used"), format!("{PASSWORD} {TOKEN}"));
@@ -273,15 +267,16 @@ pub(crate) fn secrets_are_seen_by_the_play_alone(cloud: &Cloud, host: &str) {
     cloud.say("a secret is seen by the play alone");
 }
 
+/// Gives the hosts' role this statement in place of the one before.
+fn role_policy(cloud: &Cloud, statement: &Value) {
+    let policy = json!({"Version": "2012-10-17", "Statement": [statement]}).to_string();
+    let put = json!({"RoleName": cloud::ROLE, "PolicyName": "more", "PolicyDocument": policy});
+    cloud.call("iam", "put_role_policy", put);
+}
+
 /// The task that asks for a reboot goes on after it, and each task is seen while it runs.
 pub(crate) fn a_reboot_is_survived_and_followed(cloud: &Cloud, host: &str) {
-    let statement = json!({"Effect": "Allow", "Action": "logs:*", "Resource": "*"});
-    let policy = json!({"Version": "2012-10-17", "Statement": [statement]}).to_string();
-    cloud.call(
-        "iam",
-        "put_role_policy",
-        json!({"RoleName": cloud::ROLE, "PolicyName": "logs", "PolicyDocument": policy}),
-    );
+    role_policy(cloud, &json!({"Effect": "Allow", "Action": "logs:*", "Resource": "*"}));
     let args = ["--allow-reboot", "--log-group", "/demo/playbooks"];
     let ended = start(cloud, "reboot", &[host], "reboot.yml", &args).ended();
     assert_eq!(ended.code, 0, "{ended}");

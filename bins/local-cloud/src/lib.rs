@@ -39,6 +39,7 @@ pub mod proxy;
 pub mod reach;
 pub mod requests;
 pub mod rights;
+pub mod secrets;
 pub mod ssm;
 mod table;
 pub mod timing;

@@ -28,6 +28,7 @@ use crate::pretended;
 use crate::requests;
 use crate::requests::protocol::{Protocol, ServiceError};
 use crate::requests::stale::Past;
+use crate::secrets;
 use crate::ssm::{self, Ssm};
 use crate::upstream::{Lost, Upstream};
 
@@ -98,6 +99,15 @@ async fn answer(State(proxy): State<Proxy>, request: Request) -> Response<Body> 
 impl Proxy {
     /// Answers a request, or passes it on.
     pub(crate) async fn dispatch(&self, scope: Scope, request: Request) -> Response<Body> {
+        let may_change_rights = scope.service == "iam";
+        let response = self.route(scope, request).await;
+        if may_change_rights {
+            self.ec2.rights.forget();
+        }
+        response
+    }
+
+    async fn route(&self, scope: Scope, request: Request) -> Response<Body> {
         match scope.service.as_str() {
             "ec2" => self.ec2(scope, request).await,
             "autoscaling" => self.autoscaling(&scope, request).await,
@@ -203,6 +213,15 @@ impl Proxy {
             .unwrap_or_default();
         if pretended::refuses(&scope.service, operation) {
             return refuse(&format!("{} {operation}", scope.service), target.is_some());
+        }
+        let (rights, headers) = (&self.ec2.rights, &parts.headers);
+        if scope.service == "secretsmanager"
+            && let Some(error) =
+                secrets::denied(rights, &self.upstream, scope, operation, headers, &body).await
+        {
+            log::line(format_args!("{operation}: {}: {}", error.code, error.message));
+            let response = Protocol::Json.refuse(&error, headers, parts.uri.path());
+            return coverage::mark(response, Class::True);
         }
         self.passed(scope, parts, body).await
     }

@@ -1,5 +1,5 @@
 //! Who may do what: callers by their access keys, roles by their names. The emulator keeps IAM's policies; what they say
-//! is decided here, for Systems Manager, and for what EC2 and Auto Scaling are asked without being changed.
+//! is decided here, for Systems Manager, for secrets, and for what EC2 and Auto Scaling are asked without being changed.
 //!
 //! Credentials that the emulator never gave to anybody are the account's own, which may do everything. What cannot be
 //! asked (another emulator may have no IAM) is allowed, and said in the log.
@@ -55,6 +55,11 @@ impl Caller {
         Self { arn: String::new(), account: String::new(), policies: None }
     }
 
+    /// Whether it may do everything.
+    pub fn is_unbound(&self) -> bool {
+        self.policies.is_none()
+    }
+
     /// The account's number.
     pub fn account(&self) -> &str {
         &self.account
@@ -103,6 +108,11 @@ impl Rights {
             identities: Mutex::default(),
             policies: Mutex::default(),
         }
+    }
+
+    /// Policies may have changed.
+    pub fn forget(&self) {
+        self.policies.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Who signed a request.

@@ -36,19 +36,35 @@ pub(crate) fn uses_its_role(cloud: &Cloud, host: &str) {
     assert_eq!(listed["Contents"][0]["Key"], "from/host", "{listed}");
     let back = aws(cloud, host, &format!("s3 cp s3://{bucket}/from/host -"));
     assert_eq!(back.stdout, cloud.exec(host, "cat /etc/hostname").stdout);
-    let secret = aws(
-        cloud,
-        host,
-        "secretsmanager get-secret-value --secret-id role/password --query SecretString --output text",
+    let read = "secretsmanager get-secret-value --query SecretString --output text --secret-id";
+    let secret = |name: &str| aws(cloud, host, &format!("{read} {name}"));
+    let denied = secret("role/password");
+    let said = format!(
+        "{role} is not authorized to perform: secretsmanager:GetSecretValue on resource: role/password"
     );
-    assert_eq!(secret.stdout, "s3cret\n", "{secret}");
+    assert!(denied.stderr.contains("AccessDeniedException"), "{denied}");
+    assert!(denied.stderr.contains(&said), "{denied}");
+    may_read(cloud, "arn:aws:secretsmanager:*:*:secret:role/*-??????");
+    let allowed = secret("role/password");
+    assert_eq!(allowed.stdout, "s3cret\n", "{allowed}");
     let realm = "ssm get-parameter --name /role/realm --with-decryption --query Parameter.Value";
     let realm = aws(cloud, host, &format!("{realm} --output text"));
     assert_eq!(realm.stdout, "example.org\n", "{realm}");
-    let stranger = json!({"SecretId": "role/nothing"}).to_string();
-    let missing =
-        aws(cloud, host, &format!("secretsmanager get-secret-value --cli-input-json '{stranger}'"));
-    assert!(missing.code != 0 && missing.stderr.contains("ResourceNotFoundException"), "{missing}");
+    let missing = secret("role/nothing");
+    // Without a secret there is no ARN with six characters at its end.
+    assert!(missing.stderr.contains("AccessDeniedException"), "{missing}");
+    may_read(cloud, "*");
+    let missing = secret("role/nothing");
+    assert!(missing.stderr.contains("ResourceNotFoundException"), "{missing}");
+}
+
+/// Lets the role of this profile read secrets of this ARN.
+fn may_read(cloud: &Cloud, arn: &str) {
+    let statement =
+        json!({"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": arn});
+    let policy = json!({"Version": "2012-10-17", "Statement": [statement]}).to_string();
+    let put = ["iam", "put-role-policy", "--role-name", &cloud.profile, "--policy-name", "secrets"];
+    cloud.ok(&[&put[..], &["--policy-document", &policy]].concat());
 }
 
 fn aws(cloud: &Cloud, host: &str, command: &str) -> Run {
