@@ -31,6 +31,7 @@ DIFF_LIMIT = 8000
 CUSTOM_LIMIT = 1 << 20  # characters, as JSON; what does not fit into the answer is fetched in slices of 23,000, packed
 REBOOTS = 3
 CENSORED = "hidden because of no_log"
+FOREIGN = ("name", "task", "message", "diff")  # fields of events that may show a secret
 
 
 def text_of(value):
@@ -178,7 +179,9 @@ class CallbackModule(CallbackBase):
         self.hidden_stats = set()
 
     def write(self, kind, **fields):
-        line = json.dumps({"e": kind, **self.masked(fields)}, separators=(",", ":"), default=str)
+        """Hosts, files, modules and states are the playbook's own words, whatever a secret says as well."""
+        event = {key: self.masked(value) if key in FOREIGN else value for key, value in fields.items()}
+        line = json.dumps({"e": kind, **event}, separators=(",", ":"), default=str)
         self.file.write(line + "\n")
         self.file.flush()
 
@@ -328,6 +331,7 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_stats(self, stats):
         hosts = {host: stats.summarize(host) for host in sorted(stats.processed)}
         found, left_out = self.custom_stats(stats.custom)
+        found, left_out = ({host: self.masked(one) for host, one in by_host.items()} for by_host in (found, left_out))
         self.write("stats", hosts=hosts, custom=found, left_out=left_out)
 
     def custom_stats(self, custom):

@@ -308,7 +308,9 @@ fn metadata(request: &Request) -> Option<ResponseTemplate> {
 /// What is kept for hosts, by name.
 fn secret(name: &Value, field: &str) -> ResponseTemplate {
     let text = match name.as_str().unwrap_or_default() {
-        "db" => r#"{"password": "hunter2 'quoted' {{ x }}", "port": 5432}"#,
+        "db" => {
+            r#"{"password": "hunter2 'quoted' {{ x }}", "port": 5432, "host": "sip-1", "state": "fail"}"#
+        }
         "/demo/key" => "-----BEGIN-----\nhunter2-in-lines\n-----END-----\n",
         "/demo/vault" => "hunter2vault",
         _ if field == "Value" => return error(400, "ParameterNotFound", ""),

@@ -22,10 +22,15 @@ fn references_are_resolved_on_the_host_and_their_values_are_nowhere_else() {
     let double = Double::start(&[]);
     let outcome = repository
         .tool(&double, &["-e", "password=secretsmanager:db#password", "-e", "@vars.yml"])
+        .args(["-e", "whole=secretsmanager:db"])
         .args(["--log-dir", "logs", "--diff", "--verbose", "--format", "json"])
         .actions()
         .run();
     ended(&outcome, 1, &["with *** and ***", "Write ***"]);
+    // What a secret says as well is no secret where Ansible says it.
+    let data = &repository.report()["subjects"][0]["data"];
+    assert_eq!((&data["failed"], &data["failed_tasks"][0]["line"]), (&1.into(), &12.into()));
+    assert_eq!(data["custom_stats"].as_object().unwrap().len(), 1);
     let written = fs::read_to_string(work.path().join("written")).unwrap();
     assert_eq!(
         written,
