@@ -183,6 +183,7 @@ def serve(listener, folder):
         child = os.fork()
         if child == 0:
             client.close()
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             return head, given
         for descriptor in given:
             os.close(descriptor)
@@ -224,6 +225,7 @@ def main():
     keep_compiled(folder)
     note_folders(folder + "/made")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Of the server itself there is nothing to tidy up.
     program, names = become(*serve(socket.socket(fileno=int(descriptor)), folder))
     run(program, names)
 

@@ -35,7 +35,14 @@ from references import ReferenceError, Resolver, in_yaml, masks
 
 STDOUT_LIMIT = 23000  # GetCommandInvocation keeps the first 24,000.
 GRACE_SECONDS = 10  # for the running task to end by itself
-KILL_SECONDS = 3  # between SIGTERM and SIGKILL
+SIGNAL_SECONDS = 2  # between two of the signals that end what does not end by itself
+# Upon the first a module, as every Python, tidies its temporary folders away; as with Ctrl-C all get it at once.
+NEXT_SIGNAL = {
+    None: signal.SIGINT,
+    signal.SIGINT: signal.SIGTERM,
+    signal.SIGTERM: signal.SIGKILL,
+    signal.SIGKILL: signal.SIGKILL,
+}
 PR_SET_CHILD_SUBREAPER = 36
 EXIT_REBOOT = 194  # to the agent: reboot the host and run the script again
 HOLD_SECONDS = 120  # the lock is held so long for the agent to reboot the host
@@ -253,7 +260,7 @@ class Supervisor:
 
     def supervise(self, main):
         """Waits for Ansible; returns its status and why it was stopped, if it was."""
-        status, reason, stopping, termed, gone = None, None, None, False, False
+        status, reason, stopping, sent, gone = None, None, None, None, False
         while True:
             if gone:
                 time.sleep(0.05)
@@ -274,12 +281,13 @@ class Supervisor:
             self.pids.update(map(str, left))
             if not left:
                 return status, reason
-            ended = status is not None
-            if not termed and (ended or now >= stopping + GRACE_SECONDS):
-                signal_all(left, signal.SIGTERM)
-                termed, stopping = True, now
-            elif termed and now >= stopping + KILL_SECONDS:
-                signal_all(left, signal.SIGKILL)
+            if sent is None:
+                due = status is not None or now >= stopping + GRACE_SECONDS
+            else:
+                due = sent == signal.SIGKILL or now >= stopping + SIGNAL_SECONDS
+            if due:
+                sent, stopping = NEXT_SIGNAL[sent], now
+                signal_all(left, sent)
 
     def run(self):
         holder = self.lock()

@@ -131,7 +131,7 @@ supervisor.stop = sys.argv[1] + '/stop'
 print(supervisor.supervise(subprocess.Popen(['sleep', '60']).pid), len(rounds) < 60)
 ";
     let folder = tempfile::tempdir().unwrap();
-    assert_eq!(python(PROGRAM, &[folder.path().to_str().unwrap()]), "(15, 'timeout') True\n");
+    assert_eq!(python(PROGRAM, &[folder.path().to_str().unwrap()]), "(2, 'timeout') True\n");
 }
 
 #[test]

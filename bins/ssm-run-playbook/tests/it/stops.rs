@@ -46,10 +46,15 @@ pub(crate) fn signal(child: &std::process::Child, name: &str) {
     assert!(status.success());
 }
 
-fn stopped_by(name: &str, code: i32, seconds: &str) {
+/// `how` is how the second task runs.
+fn stopped_by(name: &str, code: i32, seconds: &str, how: &str) {
     let work = tempfile::tempdir().unwrap();
     let mark = work.path().join("mark");
     let repository = sleeping(&mark, seconds);
+    let file = "ansible/roles/demo/tasks/main.yml";
+    let tasks = fs::read_to_string(repository.path().join(file)).unwrap();
+    let place = "- name: Sleep\n";
+    repository.write(file, tasks.replace(place, &format!("{place}{how}")));
     let double = Double::start(&[]);
     let tool = repository.tool(&double, &[]);
     let mut child = tool.spawn();
@@ -81,12 +86,13 @@ fn stopped_by(name: &str, code: i32, seconds: &str) {
 
 #[test]
 fn ctrl_c_cancels_says_what_ran_and_the_next_run_continues() {
-    stopped_by("-INT", 130, &own(6, 1));
+    stopped_by("-INT", 130, &own(6, 1), "");
 }
 
 #[test]
 fn sigterm_ends_a_task_that_would_never_end() {
-    stopped_by("-TERM", 143, &own(3000, 1));
+    // Its module is a process that nobody knows the folders of.
+    stopped_by("-TERM", 143, &own(3000, 1), "  async: 5000\n  poll: 1\n");
 }
 
 #[test]
@@ -191,8 +197,15 @@ fn nothing_of_a_run_outlives_a_supervisor_that_fails() {
          - name: Sleep\n  ansible.builtin.command: sleep {seconds}\n"
     ));
     let double = Double::start(&[]);
-    let outcome = repository.tool(&double, &["--timeout", "3s"]).run();
-    ended(&outcome, 6, &["cannot run: FileNotFoundError"]);
+    let mut child = repository.tool(&double, &[]).spawn();
+    until("the second task", Duration::from_secs(30), || sleeps(&seconds));
+    signal(&child, "-INT");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let runs = double.base(FIRST).join("runs");
+    let run = fs::read_dir(runs).unwrap().next().unwrap().unwrap().path();
+    until("its failure", Duration::from_secs(5), || {
+        fs::read_to_string(run.join("recap")).is_ok_and(|text| text.contains("FileNotFoundError"))
+    });
     assert!(!sleeps(&seconds));
 }
 
