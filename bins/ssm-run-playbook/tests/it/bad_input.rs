@@ -96,12 +96,8 @@ fn what_asks_a_person_or_the_runner_is_not_left_out_silently() {
     let site =
         "- hosts: localhost\n  tasks: []\n- hosts: sip\n  gather_facts: false\n  roles: [demo]\n";
     repository.write("ansible/playbooks/site.yml", site);
-    let outcome = repository.tool(&Double::start(&[]), &[]).run();
-    ended(
-        &outcome,
-        0,
-        &["warning: ansible/playbooks/site.yml:1: a play of `localhost` runs nowhere"],
-    );
+    let words = ["warning: ansible/playbooks/site.yml:1: a play of `localhost` runs nowhere"];
+    refused(&repository, &["--print-bundle"], 0, &words);
 }
 
 #[test]

@@ -206,14 +206,6 @@ fn a_collection_that_hosts_are_said_to_have_and_do_not_is_named_with_the_fix() {
 }
 
 #[test]
-fn a_task_to_start_at_that_is_not_there_is_no_success() {
-    let repository = Repository::new(FINE);
-    let double = Double::start(&[]);
-    let outcome = repository.tool(&double, &["--start-at-task", "Nowhere"]).run();
-    assert_ne!(outcome.code, 0, "{}{}", outcome.stdout, outcome.stderr);
-}
-
-#[test]
 fn a_playbook_of_other_hosts_is_empty_before_anything_is_sent() {
     let repository = Repository::new(FINE);
     repository

@@ -13,7 +13,7 @@ use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Fault {
-    /// The first SendCommand is carried out, but its answer is an error.
+    /// The second SendCommand is carried out, but its answer is an error.
     LoseReply,
     /// The first SendCommand is throttled.
     ThrottleOnce,
@@ -249,7 +249,7 @@ impl Respond for Answer {
             }
             "SendCommand" => {
                 let answer = self.send(&body, &faults);
-                if faults.contains(&Fault::LoseReply) && earlier == 0 {
+                if faults.contains(&Fault::LoseReply) && earlier == 1 {
                     return error(500, "InternalServerError", "lost");
                 }
                 answer
