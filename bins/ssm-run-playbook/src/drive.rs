@@ -386,7 +386,8 @@ impl<'a> Drive<'a> {
                 }
                 Err(error) => return Err(error.into()),
             }
-            if self.left().is_zero() && !self.any_running() {
+            let all = self.ends.borrow().len() == hosts;
+            if self.left().is_zero() && !self.any_running() && !all {
                 return Ok(false);
             }
             if hungry.ripe(begun.elapsed()) || !self.any_asked() {
