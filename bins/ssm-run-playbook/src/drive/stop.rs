@@ -44,8 +44,7 @@ impl Drive<'_> {
                 return;
             }
             loop {
-                let open = self.calls.borrow().iter().any(|call| !call.waiting.is_empty());
-                if !open || self.poll(&mut Hungry::default()).await.is_err() {
+                if !self.may_answer() || self.poll(&mut Hungry::default()).await.is_err() {
                     return;
                 }
                 sleep(Duration::from_millis(250)).await;
@@ -63,6 +62,15 @@ impl Drive<'_> {
             }
         }
         cancelled.unwrap_or(false)
+    }
+
+    /// Whether a run is open, or a question that an agent may still answer: none that never took the run.
+    fn may_answer(&self) -> bool {
+        let (calls, started) = (self.calls.borrow(), self.started.borrow());
+        calls.iter().any(|call| {
+            let asks = call.kind == Kind::Progress;
+            call.waiting.iter().any(|id| !asks || started.contains(id))
+        })
     }
 
     /// False when some command could not be cancelled.
