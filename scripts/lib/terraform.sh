@@ -33,8 +33,8 @@ provider_mirror() {
   registry=$(sed -n 's#^provider "\([^/]*\)/.*#\1#p' "$repository/terraform/environments/dev/.terraform.lock.hcl" | head -n 1)
   rm -f "$state/provider-mirror"
   curl -sSf --max-time 5 -o /dev/null "https://$registry/.well-known/terraform.json" 2>/dev/null && return 0
-  # Folders that do not exist are no fault here.
-  found=$(find "$HOME/.terraform.d/plugins" "${XDG_DATA_HOME:-$HOME/.local/share}/terraform/plugins" \
+  # Folders that do not exist are no fault here; one that is a link is followed, as Terraform does.
+  found=$(find -H "$HOME/.terraform.d/plugins" "${XDG_DATA_HOME:-$HOME/.local/share}/terraform/plugins" \
     /usr/local/share/terraform/plugins /usr/share/terraform/plugins -type d -path "*/$registry/hashicorp/aws" -print -quit 2>/dev/null) || :
   [ -n "$found" ] || found=$(find / -xdev -maxdepth 6 -type d -path "*/$registry/hashicorp/aws" -print -quit 2>/dev/null) || :
   [ -n "$found" ] || fail "$unavailable" "the Terraform registry does not answer and no provider mirror was found" \
