@@ -52,11 +52,10 @@ rust_tools() {
   local wanted found
   packages build-essential
   wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$repository/Cargo.toml")
-  found=$(cargo --version 2>/dev/null | cut -d' ' -f2) || found=none
-  if [ "$(printf '%s\n' "$wanted" "${found:-none}" | sort -V | head -n 1)" != "$wanted" ] || [ "$found" = none ]; then
+  found=$(cargo --version 2>/dev/null | cut -d' ' -f2) || found=missing
+  if [ "$(printf '%s\n' "$wanted" "$found" | sort -V | head -n 1)" != "$wanted" ] || [ "$found" = missing ]; then
     packages curl ca-certificates
-    say "cargo is ${found:-none}, $wanted is needed"
-    quietly "$state/logs/rustup.log" "installing Rust" bash -o pipefail -c '
+    quietly "$state/logs/rustup.log" "installing Rust: cargo is $found (or put cargo >= $wanted, clippy and rustfmt on PATH yourself)" bash -o pipefail -c '
       curl --connect-timeout 15 -sSf https://sh.rustup.rs |
         sh -s -- -y --profile minimal --default-toolchain stable -c clippy -c rustfmt --no-modify-path'
     hash -r
