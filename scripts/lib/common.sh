@@ -53,19 +53,20 @@ new_run_folder() {
   ln -sfn "$(basename "$out")" "$repository/.deploy/$1/latest"
 }
 
-# quietly LOG TEXT COMMAND… : runs it with its output in LOG, says TEXT with a line every 20 s while it lasts, and shows
-# the log's end when it fails.
+# quietly LOG TEXT COMMAND… : runs it with its output in LOG, says TEXT, every 20 s while it lasts the last line of LOG, and
+# shows the log's end when it fails.
 quietly() {
   local log=$1 text=$2 status=0 beat nap='' start=$SECONDS
   shift 2
   mkdir -p "$(dirname "$log")"
+  : >"$log"
   say "$text"
   (
     trap 'kill "$nap" 2>/dev/null; exit 0' TERM
     while kill -0 "$$" 2>/dev/null; do
       sleep 20 & nap=$!
       wait "$nap"
-      say "… still: $text ($((SECONDS - start)) s)"
+      say "… $((SECONDS - start)) s: $(tail -n 1 "$log" | tr -d '\r' | sed 's,^ *,,' | cut -c 1-100)"
     done
   ) &
   beat=$!
