@@ -4,6 +4,7 @@ import base64
 import datetime
 import hashlib
 import hmac
+import http.client
 import json
 import os
 import shlex
@@ -16,6 +17,7 @@ METADATA = "http://169.254.169.254"
 METADATA_PATIENCE = 5
 PATIENCE = 15
 ATTEMPTS = 4
+NO_ANSWER = (OSError, http.client.HTTPException, ValueError)  # Nobody is there, the answer was cut, or is no JSON.
 DENIED = (
     "AccessDenied",
     "AccessDeniedException",
@@ -75,7 +77,7 @@ class Role:
             return metadata("/latest/meta-data/" + path, headers={"X-aws-ec2-metadata-token": self.token})
         except urllib.error.HTTPError as error:
             raise Failure("reference-denied", "instance metadata answers %d for %s; has the host a role?" % (error.code, path)) from None
-        except OSError as error:
+        except NO_ANSWER as error:
             reason = getattr(error, "reason", error)
             raise Failure("reference-failed", "instance metadata does not answer: %s" % reason) from None
 
@@ -124,7 +126,7 @@ def code_of(error):
     try:
         answer = json.loads(error.read().decode())
         code = answer.get("__type") or answer.get("code") or ""
-    except (ValueError, AttributeError):
+    except NO_ANSWER + (AttributeError,):
         code = ""
     return str(code).rpartition("#")[2] or "HTTP status %d" % error.code
 
@@ -153,7 +155,7 @@ class Resolver:
                     raise Failure("reference-missing", "no such secret (%s)" % code) from None
                 reason = code
                 again = error.code >= 500 or "Throttl" in code or code == "TooManyRequestsException"
-            except OSError as error:
+            except NO_ANSWER as error:
                 reason = "%s does not answer: %s" % (urllib.parse.urlsplit(url).netloc, getattr(error, "reason", error))
                 again = True
             if not again or attempt == ATTEMPTS:

@@ -113,6 +113,38 @@ print(answer.masked(b"port 443 is True", masks).decode())
 }
 
 #[test]
+fn an_answer_about_a_secret_that_was_cut_is_asked_for_again_and_nonsense_is_named() {
+    const PROGRAM: &str = r#"
+import http.server, os, references, threading
+answers = [(99, b'{"Para'), (None, b'{"Parameter": {"Value": "x"}}')] + [(None, b"<html>")] * references.ATTEMPTS
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        length, text = answers.pop(0)
+        self.send_response(200)
+        self.send_header("Content-Length", str(length or len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+    def log_message(self, *words):
+        pass
+class Role:
+    def keys(self):
+        return "a", "b", "c"
+    def region(self):
+        return "us-east-1"
+server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+os.environ["AWS_ENDPOINT_URL"] = "http://127.0.0.1:%d" % server.server_port
+references.time.sleep = lambda seconds: None
+print(references.Resolver(Role()).value("ssm:/x"))
+try:
+    references.Resolver(Role()).value("ssm:/x")
+except references.ReferenceError as error:
+    print(error.state, str(error).startswith("ssm:/x: 127.0.0.1:"), "html" in str(error))
+"#;
+    assert_eq!(python(PROGRAM, &[]), "x\nreference-failed True False\n");
+}
+
+#[test]
 fn a_run_that_is_being_ended_does_not_take_a_processor_of_its_own() {
     const PROGRAM: &str = "
 import os, run, subprocess, sys, time
