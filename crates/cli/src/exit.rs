@@ -21,7 +21,7 @@ pub enum Exit {
     Internal,
     /// SIGINT; what was started remotely has been cancelled or is named.
     Interrupted,
-    /// SIGTERM; what was started remotely has been cancelled or is named.
+    /// SIGTERM or SIGHUP; what was started remotely has been cancelled or is named.
     Terminated,
 }
 
@@ -91,7 +91,7 @@ impl Exit {
                 "stopped by SIGINT; what was started remotely has been cancelled or is named"
             }
             Self::Terminated => {
-                "stopped by SIGTERM; what was started remotely has been cancelled or is named"
+                "stopped by SIGTERM or SIGHUP; what was started remotely has been cancelled or is named"
             }
         }
     }

@@ -1,8 +1,8 @@
-//! The first SIGINT or SIGTERM as a future; a later one ends the process at once, as the shell expects.
+//! The first SIGINT, SIGTERM or SIGHUP as a future; a later one ends the process at once, as the shell expects.
 
 use crate::Exit;
 use std::sync::Arc;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant};
 
@@ -28,12 +28,17 @@ impl Stop {
                 (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
         {
             let sender = Arc::clone(&sender);
+            // What `nohup` started goes on without its terminal.
+            let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+            let hangup = (!ignores_hangup(&status)).then(|| signal(SignalKind::hangup()).ok());
+            let mut hangup = hangup.flatten();
             tokio::spawn(async move {
                 let mut first: Option<Instant> = None;
                 loop {
                     let exit = tokio::select! {
                         _ = interrupt.recv() => Exit::Interrupted,
                         _ = terminate.recv() => Exit::Terminated,
+                        () = hung_up(hangup.as_mut()) => Exit::Terminated,
                     };
                     match first {
                         None => {
@@ -62,7 +67,35 @@ impl Stop {
     }
 }
 
+/// Whether SIGHUP is ignored, from the mask of signal numbers in `/proc/self/status` (proc_pid_status(5)).
+fn ignores_hangup(status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 == 1)
+}
+
+async fn hung_up(signal: Option<&mut Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
 #[expect(clippy::exit, reason = "a later signal means now, whatever is still being cleaned up")]
 fn later_signal(exit: Exit) -> ! {
     std::process::exit(i32::from(exit.code()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ignores_hangup;
+
+    #[test]
+    fn what_nohup_started_is_known() {
+        let status = |mask: &str| format!("SigBlk:\t0000000000000001\nSigIgn:\t{mask}\n");
+        assert!(ignores_hangup(&status("0000000000001001")));
+        assert!(!ignores_hangup(&status("0000000000001000")) && !ignores_hangup(""));
+    }
 }
