@@ -49,7 +49,7 @@ pub(crate) fn a_terminated_host_is_no_success(cloud: &Cloud, run: Run, host: &st
     assert_eq!(ended.code, 6, "{ended}");
     let (outcome, detail) = said(&ended, host);
     assert_eq!(outcome, "unknown", "{ended}");
-    assert!(detail.contains("was its instance terminated?"), "{ended}");
+    assert!(detail.contains("was its instance stopped or terminated?"), "{ended}");
     cloud.say("a host that was terminated in the middle of a play is said to be gone");
 }
 

@@ -89,8 +89,11 @@ pub(crate) fn play(walk: &mut Walk<'_>, scope: &Scope, play: &Node) {
         return;
     }
     keywords(walk, scope, play);
-    for (key, node, _) in play.pairs() {
+    for (key, node, value) in play.pairs() {
         let text = match key {
+            "any_errors_fatal" if value.text() != Some("false") => {
+                "`any_errors_fatal` ends the play on its own host; `--batch` spares the others"
+            }
             "serial" => "`serial` means nothing here; `--batch` makes waves",
             "vars_prompt" => {
                 let text = "`vars_prompt` asks nobody here and leaves the variable empty; use `--extra-vars`";
@@ -438,16 +441,16 @@ mod tests {
             (
                 "playbooks/site.yml",
                 "- hosts: db\n  serial: 1\n  tasks:\n    - debug:\n      run_once: true\n- hosts: [sip]\n  \
-                 serial: 2\n  roles: [gone]\n- import_playbook: gone.yml\n",
+                 serial: 2\n  any_errors_fatal: true\n  roles: [gone]\n- import_playbook: gone.yml\n",
             ),
             ("roles/r/tasks/main.yml", "[]\n"),
         ];
         let out = reached(&files, &ALL);
         let lines: Vec<u32> = out.findings.iter().map(|finding| finding.line).collect();
-        assert_eq!(lines, [8, 9], "{:?}", out.findings);
+        assert_eq!(lines, [9, 10], "{:?}", out.findings);
         assert_eq!(names(&out.matched), ALL);
         let warned: Vec<u32> = out.warnings.iter().map(|finding| finding.line).collect();
-        assert_eq!(warned, [7]);
+        assert_eq!(warned, [7, 8]);
         assert!(reached(&files, &["nobody"]).matched.is_empty());
     }
 

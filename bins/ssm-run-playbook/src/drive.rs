@@ -202,23 +202,28 @@ impl<'a> Drive<'a> {
             // Without it what they did is less well known, and no more.
             let _ = timeout(LAST_ANSWERS, self.bring_home(&mut hosts)).await;
         }
-        let halted = self.halted.take().or(Some(Halt { exit: Exit::Timeout, reason }));
+        let halted = self.halted.take().or(Some(Halt { exit: Some(Exit::Timeout), reason }));
         Outcome { hosts, stopped: None, halted }
     }
 
     /// AWS gives no usable answer any more: cancel as far as that goes, and say what is known.
     async fn break_off(&self, error: &Error) -> Outcome {
         let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+        self.note_logs();
         let reason = deploy_aws::chain(error);
         self.ctx.progress().warn(&format!("the run is broken off: {reason}{hint}"));
         let cancelled = self.cancel_all().await;
-        let state = if cancelled { "cancelled" } else { "it may run on, up to `--timeout`" };
+        let state = if cancelled {
+            "cancelled"
+        } else {
+            "it may run on, up to `--timeout`; `--lock-wait` waits for it"
+        };
         let ending = |seen: &str| Ending::NoResult(format!("{state}{seen}"));
         let mut hosts = self.settle(ending, "the run was broken off");
         if !self.ssm.is_silent() {
             let _ = timeout(LAST_ANSWERS, self.bring_home(&mut hosts)).await;
         }
-        let halted = Some(Halt { exit: error.exit(), reason });
+        let halted = Some(Halt { exit: Some(error.exit()), reason });
         Outcome { hosts, stopped: None, halted }
     }
 

@@ -154,6 +154,9 @@ impl Plan {
         let (asked, unmatched): (Vec<&Host>, Vec<&Host>) =
             selected.into_iter().partition(|host| reached.matched.contains(&host.name));
         let (hosts, region) = addresses(args, &inventory, &asked, &items)?;
+        if let Some(warning) = without_variables(&args.ansible_dir, environment.as_deref()) {
+            ctx.progress().warn(&warning);
+        }
         for warning in reached.warnings.union(&repeated) {
             ctx.progress().warn(&warning.to_string());
         }
@@ -315,6 +318,36 @@ fn judge(
     Ok(())
 }
 
+/// Whether environments have variables and none of them apply: defaults of roles would then configure the hosts.
+fn without_variables(ansible_dir: &Path, environment: Option<&str>) -> Option<String> {
+    let folder = ansible_dir.join("inventories");
+    if environment.is_some_and(|environment| folder.join(environment).is_dir()) {
+        return None;
+    }
+    let mut known: Vec<String> = std::fs::read_dir(&folder)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+        .filter(|entry| {
+            ["group_vars", "host_vars"].iter().any(|room| entry.path().join(room).is_dir())
+        })
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    known.sort();
+    if known.is_empty() {
+        return None;
+    }
+    let why = match environment {
+        None => "the inventory names no environment (`deploy_environment`, or `--environment`)"
+            .to_owned(),
+        Some(environment) => format!("there is no folder `{}`", folder.join(environment).display()),
+    };
+    Some(format!(
+        "{why}, so no environment's variables apply; there are those of {}",
+        known.join(", ")
+    ))
+}
+
 /// How the hosts are asked, in their order, and their region.
 fn addresses(
     args: &Args,
@@ -389,6 +422,23 @@ fn shown(folder: &Path, ctx: &Context) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use super::without_variables;
+
+    #[test]
+    fn variables_that_apply_to_nobody_are_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let said = |environment| without_variables(folder.path(), environment);
+        assert_eq!((said(None), said(Some("prod"))), (None, None));
+        std::fs::create_dir_all(folder.path().join("inventories/dev/group_vars")).unwrap();
+        std::fs::create_dir_all(folder.path().join("inventories/bare")).unwrap();
+        assert_eq!((said(Some("dev")), said(Some("bare"))), (None, None));
+        assert!(said(None).unwrap().contains("names no environment"));
+        let missing = said(Some("prod")).unwrap();
+        assert!(missing.contains(
+            "inventories/prod`, so no environment's variables apply; there are those of dev"
+        ));
+    }
+
     #[test]
     fn only_ids_that_send_command_takes_are_instance_ids() {
         for good in ["i-0123abcd", "i-0123456789abcdef0", "mi-0123456789abcdef0"] {

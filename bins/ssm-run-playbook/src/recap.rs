@@ -180,6 +180,11 @@ pub(crate) enum Missing {
     Large(&'static str),
 }
 
+/// `1 result`, `2 results`.
+pub(crate) fn counted(results: u64) -> String {
+    format!("{results} {}", if results == 1 { "result" } else { "results" })
+}
+
 /// Reads the recap from the start of an output.
 pub(crate) fn parse(stdout: &str) -> Result<Recap, Missing> {
     let line = stdout.lines().find(|line| line.starts_with(MARKER)).ok_or(Missing::None)?;

@@ -9,7 +9,16 @@ const PARAMETERS: &str = "ssm:";
 /// Whether a text means to be a reference; it may still be a bad one: `ssm:name` without `/` is no text by intention.
 fn is_meant(text: &str) -> bool {
     let parameter = text.strip_prefix(PARAMETERS);
-    text.starts_with(SECRETS) || parameter.is_some_and(|rest| !rest.starts_with(' '))
+    text.starts_with(SECRETS)
+        || is_misspelt(text)
+        || parameter.is_some_and(|rest| !rest.starts_with(' '))
+}
+
+/// `secretmanager:`, `secrets-manager:` and the like.
+fn is_misspelt(text: &str) -> bool {
+    let Some((word, name)) = text.split_once(':') else { return false };
+    let same = word.to_lowercase().replace(['s', '-', '_'], "") == "ecretmanager";
+    same && !text.starts_with(SECRETS) && !name.starts_with(' ')
 }
 
 /// Checks `secretsmanager:NAME-OR-ARN[#json-key]` and `ssm:/NAME`. The reason does not repeat the text.
@@ -37,6 +46,7 @@ pub(crate) fn check(text: &str) -> Result<(), String> {
                  goes into a variables file of the Ansible folder"
                 .to_owned())
         }
+        None if is_misspelt(text) => Err("it is spelled `secretsmanager:`".to_owned()),
         None => Err("not a reference to a secret".to_owned()),
     }
 }
@@ -47,7 +57,7 @@ pub(crate) fn mark(
     text: &str,
     found: &mut Vec<(String, String)>,
 ) -> Result<String, (String, String)> {
-    if !text.contains(SECRETS) && !text.contains(PARAMETERS) {
+    if !text.contains(':') {
         return Ok(text.to_owned());
     }
     // Files were checked before; what else comes here was written by us.
@@ -100,7 +110,13 @@ mod tests {
         );
         check(r#"{"a":"ssm:/x"}"#, r#"{"a":"@0"}"#, &["ssm:/x"]);
         check("- ssm:/x\n- ssm:/x", "- \"@0\"\n- \"@1\"", &["ssm:/x", "ssm:/x"]);
-        for other in ["a: see ssm:/x\n", "# ssm:/x\na: 1\n", "a: 'ssm: x'\n", "a: 'xssm:/y'\n"] {
+        for other in [
+            "a: see ssm:/x\n",
+            "# ssm:/x\na: 1\n",
+            "a: 'ssm: x'\n",
+            "a: 'xssm:/y'\n",
+            "secretmanager: 1\n",
+        ] {
             check(other, other, &[]);
         }
     }
@@ -115,6 +131,8 @@ mod tests {
             ("a: ssm:x\n", "begins with `/`"),
             ("a: ['ssm:']\n", "begins with `/`"),
             ("a: |-\n  ssm:/x\n", "plainly"),
+            ("a: secretmanager:db\n", "spelled `secretsmanager:`"),
+            ("a: Secrets-Manager:db\n", "spelled `secretsmanager:`"),
         ] {
             let (_, reason) = mark(text, &mut Vec::new()).unwrap_err();
             assert!(reason.contains(said), "{text}: {reason}");

@@ -51,7 +51,7 @@ fn exit_of(hosts: &[Judged<'_>], outcome: &Outcome, plan: &Plan) -> Exit {
         .into_iter()
         .find(|exit| {
             hosts.iter().any(|host| host.exit == *exit)
-                || outcome.halted.as_ref().is_some_and(|halt| halt.exit == *exit)
+                || outcome.halted.as_ref().is_some_and(|halt| halt.exit == Some(*exit))
         });
     // Hosts that were left alone are no success, whatever the others say.
     let worst = worst.or_else(|| hosts.iter().any(Judged::is_untouched).then_some(Exit::Verdict));
@@ -120,7 +120,7 @@ fn title(hosts: &[Judged<'_>], plan: &Plan, exit: Exit, halted: Option<&Halt>) -
         }
         Exit::Empty => match &plan.narrowed {
             Some(flags) => format!("{playbook}: {flags} leaves no task on any of {all} hosts"),
-            None => format!("{playbook}: no play matches any of {all} hosts"),
+            None => format!("{playbook}: no task ran on any of {all} hosts"),
         },
         Exit::Interrupted | Exit::Terminated => {
             format!("{playbook}: stopped, {good} of {all} hosts had ended well")

@@ -41,7 +41,9 @@ impl Drive<'_> {
             .filter_map(|(index, host)| {
                 let Ending::Recap(recap) = &host.ending else { return None };
                 let plain = recap.stats.is_some_and(|stats| stats.changed == 0) && !recap.custom;
-                if plain && recap.rc == Some(0) && !self.plan.wants_log {
+                // Whether tags left anything but the gathering of facts is seen from what ran.
+                let wanted = self.plan.wants_log || self.plan.narrowed.is_some();
+                if plain && recap.rc == Some(0) && !wanted {
                     return None;
                 }
                 let end = self.ends.borrow().get(&self.plan.hosts[index].id).cloned()?;

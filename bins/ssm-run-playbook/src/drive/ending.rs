@@ -1,7 +1,7 @@
 //! How a host ended, read from its recap and from what Systems Manager says of its invocation.
 
 use crate::plan::Plan;
-use crate::recap::{Missing, Recap, State, Stats, TaskResult};
+use crate::recap::{self, Missing, Recap, State, Stats, TaskResult};
 use crate::ssm::Invocation;
 use std::time::Duration;
 
@@ -116,15 +116,15 @@ pub(super) fn progress_figures(output: &str) -> Option<Stats> {
 /// `12 {"e":"task",…}` as a sentence.
 pub(super) fn progress_text(output: &str) -> Option<String> {
     let (results, event) = output.trim().split_once(' ')?;
-    let count: u64 = results.parse().ok()?;
+    let results = recap::counted(results.parse().ok()?);
     let task: serde_json::Value = serde_json::from_str(event.lines().next()?).ok()?;
     let name = task.get("name")?.as_str()?;
     Some(match task.get("e")?.as_str()? {
         "waiting" => format!("waits for the lock of another run ({name})"),
         "starting" => "no task has begun".to_owned(),
-        "rebooting" => format!("{count} results, the host reboots"),
-        "resumed" => format!("{count} results, runs again after a reboot"),
-        _ => format!("{count} results, at task: {name}"),
+        "rebooting" => format!("{results}, the host reboots"),
+        "resumed" => format!("{results}, runs again after a reboot"),
+        _ => format!("{results}, at task: {name}"),
     })
 }
 

@@ -174,7 +174,8 @@ impl Drive<'_> {
                 |call: &&Call| matches!(call.kind, Kind::Run { .. }) && call.waiting.contains(id);
             let call = self.calls.borrow().iter().find(runs).cloned();
             if let Some(call) = call.filter(|_| *reason == NOT_REGISTERED) {
-                let text = format!("it is {reason} any more; was its instance terminated?");
+                let text =
+                    format!("it is {reason} any more; was its instance stopped or terminated?");
                 self.end(&call, id, Ending::NoResult(text));
             }
         }

@@ -18,6 +18,7 @@ impl Drive<'_> {
     pub(super) async fn stop(&self, exit: Exit) -> Outcome {
         let end = Instant::now() + STOP_BUDGET;
         self.ctx.progress().step("stopping: cancelling what runs on the hosts; a running task has 10 s more to end, until then its host is locked");
+        self.note_logs();
         let remove = async {
             if let Some(store) = self.store {
                 store.remove(self.ctx).await;
@@ -29,6 +30,12 @@ impl Drive<'_> {
         // What hosts wrote that had ended, or have ended now, as far as the time goes.
         let _ = timeout_at(end, self.bring_home(&mut hosts)).await;
         Outcome { hosts, stopped: Some(exit), halted: self.halted.take() }
+    }
+
+    /// Where to look for what does not come home.
+    pub(super) fn note_logs(&self) {
+        let (folder, run) = (&self.plan.host_folder, &self.plan.run);
+        self.ctx.progress().note(&format!("each host keeps the log in {folder}/runs/{run}"));
     }
 
     /// Cancels every open command and watches them end, both for a few seconds at most. False when some command could

@@ -10,7 +10,8 @@ use tokio::process::Command;
 /// Why the rest of the hosts was left alone.
 #[derive(Debug, Clone)]
 pub(crate) struct Halt {
-    pub(crate) exit: Exit,
+    /// `None`: as the hosts themselves say.
+    pub(crate) exit: Option<Exit>,
     pub(crate) reason: String,
 }
 
@@ -24,7 +25,7 @@ impl Drive<'_> {
             let wave = &ids[done..done + size];
             if number > 0 && self.left().is_zero() {
                 let reason = format!("the time was over after {}", human(self.plan.timeout));
-                self.halted.replace(Some(Halt { exit: Exit::Timeout, reason }));
+                self.halted.replace(Some(Halt { exit: Some(Exit::Timeout), reason }));
                 return Ok(true);
             }
             if number > 0
@@ -44,9 +45,10 @@ impl Drive<'_> {
                 return Ok(false);
             }
             let bad = wave.iter().filter(|id| !self.ended_well(id)).count();
-            if count > 1 && bad > self.plan.max_errors.map_or(0, |amount| amount.of(*size)) {
+            let is_last = number + 1 == count;
+            if !is_last && bad > self.plan.max_errors.map_or(0, |amount| amount.of(*size)) {
                 let reason = format!("batch {} had {bad} of {size} hosts not good", number + 1);
-                self.halted.replace(Some(Halt { exit: Exit::Verdict, reason }));
+                self.halted.replace(Some(Halt { exit: None, reason }));
                 return Ok(true);
             }
         }
@@ -94,6 +96,6 @@ impl Drive<'_> {
         let status = output.status;
         let status = status.code().map_or_else(|| status.to_string(), |code| code.to_string());
         let reason = format!("stopped before batch {number}: `{line}` ended with {status}");
-        Ok(Some(Halt { exit: Exit::Verdict, reason }))
+        Ok(Some(Halt { exit: Some(Exit::Verdict), reason }))
     }
 }

@@ -3,6 +3,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import zlib
 
 MARKER = "ssm-run-playbook/1 "
@@ -81,6 +82,8 @@ def masked(data, masks):
 def error_in(log):
     """What Ansible says of an end that is not of a task."""
     text = log.decode("utf-8", "replace")
+    # Of a misspelt module Ansible names a hundred others, in any order, before it comes to the place.
+    text = re.sub(r"(?s), which is only allowed in the following modules: .*?(?=\n\n|\nOrigin:|$)", ", which few modules take; is its name right?", text)
     starts = [at for at in (text.find("ERROR!"), text.find("[ERROR]")) if at >= 0]
     return (text[min(starts):] if starts else text[-900:]).strip()[:900]
 

@@ -149,7 +149,8 @@ fn judge_recap(recap: &Recap) -> (SubjectOutcome, Exit, String) {
             (SubjectOutcome::Failed, exit, format!("{problem}: {}", gist.unwrap_or_default()))
         }
         (State::Timeout, ..) => {
-            let ran = format!("ended at the deadline after {} results, at {at}", recap.tasks);
+            let ran =
+                format!("ended at the deadline after {}, at {at}", recap::counted(recap.tasks));
             let text = match &recap.lock {
                 Some((_, holder)) if recap.tasks == 0 && recap.last.is_none() => {
                     format!("waited until the deadline for the lock of another run ({holder})")
@@ -166,7 +167,7 @@ fn judge_recap(recap: &Recap) -> (SubjectOutcome, Exit, String) {
             (SubjectOutcome::Failed, Exit::Timeout, text)
         }
         (State::Cancelled, ..) => {
-            let text = format!("cancelled after {} results, at {at}", recap.tasks);
+            let text = format!("cancelled after {}, at {at}", recap::counted(recap.tasks));
             (SubjectOutcome::Unknown, Exit::Unavailable, text)
         }
         (State::Locked, ..) => {

@@ -111,6 +111,10 @@ fn a_check_installs_nothing() {
 fn what_cannot_be_written_is_known_before_and_what_is_read_is_not_written_over() {
     let repository = Repository::new(FINE);
     refused(&repository, &["--junit", "ansible"], 2, &["`--junit ansible` is a folder"]);
+    repository.write("junit.xml", "of an earlier run");
+    refused(&repository, &["--junit", "junit.xml", "--batch", "0"], 2, &["at least one host"]);
+    refused(&repository, &["--junit", "junit.xml", "-e", "=x"], 2, &["--extra-vars"]);
+    assert!(!repository.path().join("junit.xml").exists());
     refused(&repository, &["--log-dir", "inventory.json"], 2, &["`--log-dir inventory.json`"]);
     let words = ["`--junit ./inventory.json` is what this run reads"];
     let before = std::fs::read(repository.path().join("inventory.json")).unwrap();

@@ -56,6 +56,22 @@ print(more < 20_000, len(lines), all(line.startswith(b'x says *** xxx') for line
 }
 
 #[test]
+fn ansible_names_no_hundred_modules_before_it_names_the_place() {
+    // ansible-core 2.14 to 2.18.
+    const PROGRAM: &str = r#"
+import answer
+names = ", ".join("ansible.builtin.module%d" % number for number in range(99))
+place = "\n\nThe error appears to be in '/tmp/p.yml': line 5, column 7"
+log = "PLAY [x]\nERROR! this task 'a.b.c' has extra params, which is only allowed in the following modules: " + names + place
+print(answer.error_in(log.encode()))
+"#;
+    let said =
+        "ERROR! this task 'a.b.c' has extra params, which few modules take; is its name right?";
+    let place = "The error appears to be in '/tmp/p.yml': line 5, column 7";
+    assert_eq!(python(PROGRAM, &[]), format!("{said}\n\n{place}\n"));
+}
+
+#[test]
 fn a_recap_fits_whatever_it_holds() {
     const PROGRAM: &str = "
 import answer, json

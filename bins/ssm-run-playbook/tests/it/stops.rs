@@ -69,7 +69,7 @@ fn stopped_by(name: &str, code: i32, seconds: &str, how: &str) {
     child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
     assert_eq!(status.code(), Some(code), "{text}");
     assert!(took < Duration::from_secs(7), "{took:?}");
-    assert!(text.contains("cancelled; 1 results, at task: demo : Sleep"), "{text}");
+    assert!(text.contains("cancelled; 1 result, at task: demo : Sleep"), "{text}");
     assert_eq!(double.count("CancelCommand"), 1, "{text}");
     let data = &repository.report()["subjects"][0]["data"];
     assert_eq!((&data["changed"], &data["failed"]), (&1.into(), &0.into()), "{text}");
@@ -176,6 +176,9 @@ fn a_host_that_another_run_holds_is_named_with_that_run() {
         for wait in ["1s", "0s"] {
             named(&["--lock-wait", wait], 6, "locked by another run");
         }
+        // Nothing failed that is known to have failed.
+        let args = ["--limit", "all", "--batch", "1", "--lock-wait", "0s"];
+        named(&args, 6, "batch 1 had 1 of 1 hosts not good");
     });
 }
 
