@@ -38,6 +38,9 @@ pub(crate) enum Ending {
 /// The agent's word for a command that was cancelled.
 pub(crate) const CANCELLED: &str = "its command was cancelled";
 
+/// Between stdout and stderr in the list of invocations.
+const ERRORS: &str = "----------ERROR-------";
+
 /// A green recap counts only when Systems Manager saw the command succeed as well.
 pub(super) fn believe(mut recap: Recap, invocation: &Invocation) -> Ending {
     let green = recap.state == State::Done && recap.rc == Some(0);
@@ -56,9 +59,9 @@ pub(super) fn believe(mut recap: Recap, invocation: &Invocation) -> Ending {
     Ending::Recap(Box::new(recap))
 }
 
-/// What the script's own programs complained about; the list of invocations has stderr after this line.
+/// What the script's own programs complained about.
 fn errors(output: &str) -> Option<String> {
-    let said = output.split_once("----------ERROR-------")?.1;
+    let said = output.split_once(ERRORS)?.1;
     // The agent's own line says nothing that the recap does not.
     let noise = |line: &&str| line.is_empty() || line.starts_with("failed to run commands: ");
     let mut lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !noise(line)).collect();
@@ -89,15 +92,18 @@ pub(super) fn without_recap(
         "ExecutionTimedOut" | "TimedOut" => {
             Ending::TimedOut("the agent killed the run when its time was over".to_owned())
         }
-        details => {
-            let output = invocation.output.trim();
-            let tail: String = output.chars().take(300).collect();
-            let said = if tail.is_empty() { String::new() } else { format!(": {tail}") };
-            // The agent's words for a process that the kernel or a person ended.
-            let hint = if output.contains("signal: killed") { "; out of memory?" } else { "" };
-            Ending::NoResult(format!("{missing} (Systems Manager says {details}){said}{hint}"))
-        }
+        _ => without_result(missing, invocation),
     }
+}
+
+/// The end of a command that was neither cancelled nor timed out.
+fn without_result(missing: &Missing, invocation: &Invocation) -> Ending {
+    let (details, output) = (&invocation.details, invocation.output.replace(ERRORS, ""));
+    let tail: String = output.trim().chars().take(300).collect();
+    let said = if tail.is_empty() { String::new() } else { format!(": {tail}") };
+    // The agent's words for a process that the kernel or a person ended.
+    let hint = if output.contains("signal: killed") { "; out of memory?" } else { "" };
+    Ending::NoResult(format!("{missing} (Systems Manager says {details}){said}{hint}"))
 }
 
 /// The lines `   7 changed` that follow it, when they are all of the results.
@@ -163,6 +169,19 @@ mod tests {
         let expected = "cannot write to /x: base64: write error: No space left on device";
         assert_eq!(said(&format!("{text}{errors}{agent}")), expected);
         assert_eq!(said(&format!("{text}\n----------ERROR-------\n{agent}")), "cannot write to /x");
+    }
+
+    #[test]
+    fn a_missing_recap_is_told_without_what_separates_the_streams() {
+        let missing = recap::parse("").unwrap_err();
+        let said = |output: &str| match without_result(&missing, &invocation("Failed", output)) {
+            Ending::NoResult(text) => text,
+            other => panic!("{other:?}"),
+        };
+        let text = "no recap came back (Systems Manager says Failed)";
+        assert_eq!(said("\n----------ERROR-------\n"), text);
+        let hint = format!("{text}: signal: killed; out of memory?");
+        assert_eq!(said("\n----------ERROR-------\nsignal: killed\n"), hint);
     }
 
     #[test]
