@@ -43,9 +43,9 @@ fn a_log_is_masked_without_all_of_it_in_memory() {
 import answer, resource, sys
 with open(sys.argv[1] + '/raw', 'wb') as file:
     for _ in range(1 << 11):
-        file.write(b'/work/x says hunter2 ' + b'x' * (1 << 16) + b'\\n')
+        file.write(b'/room/x says hunter2 ' + b'x' * (1 << 16) + b'\\n')
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-answer.keep_log(sys.argv[1] + '/raw', sys.argv[1] + '/kept', '/work/', ['hunter2'])
+answer.keep_log(sys.argv[1] + '/raw', sys.argv[1] + '/kept', '/room/', ['hunter2'])
 more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 with open(sys.argv[1] + '/kept', 'rb') as file:
     lines = file.readlines()
