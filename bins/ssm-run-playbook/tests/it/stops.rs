@@ -117,14 +117,14 @@ fn a_run_that_waits_for_a_secret_in_vain_frees_the_host_when_it_is_cancelled() {
 fn the_deadline_ends_ansible_on_the_host_and_says_what_ran() {
     let work = tempfile::tempdir().unwrap();
     let mark = work.path().join("mark");
-    let seconds = own(7, 2);
+    let seconds = own(9, 2);
     let repository = sleeping(&mark, &seconds);
     // Its agent is missed in the meantime, until the host tells what it does.
     let double = Double::start(&[Fault::LostSinceAsked]);
-    let outcome = repository.tool(&double, &["--timeout", "6s"]).run();
+    let outcome = repository.tool(&double, &["--timeout", "8s"]).run();
     ended(&outcome, 4, &["ended at the deadline after", "at demo : Sleep"]);
     let (missed, back) = outcome.stderr.split_once("sip-1: its agent is back").unwrap();
-    assert!(missed.contains("nothing heard for 1.5 s of sip-1 (agent status"), "{missed}{back}");
+    assert!(missed.contains("nothing heard for 2.0 s of sip-1 (agent status"), "{missed}{back}");
     assert!(mark.exists() && !work.path().join("mark-after").exists());
     assert!(!sleeps(&seconds));
     assert_eq!(repository.report()["outcome"], "timeout");
