@@ -1,6 +1,8 @@
 //! Contracts between the tools and checks of the repository itself.
 
 mod contracts;
+#[expect(clippy::unwrap_used, reason = "a test's helpers may fail as tests do")]
+mod foreign_text;
 mod repository;
 
 use std::path::{Path, PathBuf};

@@ -1,7 +1,8 @@
 //! The daemon's log: one line per event on stderr, which `up` points at a file, and the same in the event log.
 
 use std::fmt::Display;
-use std::io::Write as _;
+
+use deploy_cli::actions::console;
 
 use crate::events;
 
@@ -9,10 +10,9 @@ use crate::events;
 /// log, never a terminal.
 pub(crate) fn line(text: impl Display) {
     // A line stays one line, whatever it quotes: a caller writes no lines of its own here.
-    let text: String =
-        text.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let text = deploy_cli::actions::text::line(&text.to_string());
     let time = jiff::Timestamp::now();
     // Nobody is left to tell when the log itself cannot be written.
-    let _ = writeln!(std::io::stderr().lock(), "{time:.3} {text}");
+    let _ = console::tell(&format!("{time:.3} {text}"));
     events::EVENTS.add(time, text);
 }

@@ -1,9 +1,11 @@
 //! Tables for a terminal: columns as wide as their widest cell, nothing in them that a terminal would act on.
 
+use deploy_cli::actions::text::line;
+
 /// A table; the first row is its head.
 pub(crate) fn render(rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> =
-        rows.iter().map(|row| row.iter().map(|cell| clean(cell)).collect()).collect();
+        rows.iter().map(|row| row.iter().map(|cell| line(cell)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column| {
         rows.iter()
@@ -26,11 +28,6 @@ pub(crate) fn render(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// A text from outside as one line: control characters replaced.
-pub(crate) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,7 +36,7 @@ mod tests {
     fn columns_line_up_and_nothing_reaches_the_terminal() {
         let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
         let rows = [row(["NAME", "STATE", "ADDRESS"]), row(["a\u{1b}[31m-1", "running", "-"])];
-        let expected = "NAME      STATE    ADDRESS\na\u{fffd}[31m-1  running  -\n";
+        let expected = "NAME           STATE    ADDRESS\na\\u{1b}[31m-1  running  -\n";
         assert_eq!(render(&rows), expected);
         assert_eq!(render(&[]), "");
     }

@@ -74,7 +74,7 @@ fn target(args: &Args, ctx: &Context) -> Result<Option<Target>, Error> {
     let webhook = named_variable("NOTIFY_SLACK_WEBHOOK").map(|value| value.trim().to_owned());
     for secret in [&token, &webhook].into_iter().flatten() {
         // A mask that cannot be written means that nothing else can be printed either.
-        let _ = ctx.actions().mask(&mut std::io::stderr().lock(), secret);
+        let _ = ctx.actions().mask(secret);
     }
     let ts = filled(args.ts.as_deref()).map(str::to_owned);
     if let Some(token) = filled(token.as_deref()) {
@@ -146,7 +146,7 @@ fn not_sent(
         format!("nothing was sent ({why})"),
     );
     let mut done = done(ctx, deployment, &title, subject.data(json!({ "payload": exact })));
-    done.stdout = Some(format!("{exact:#}\n"));
+    done.data = Some(format!("{exact:#}\n"));
     done.outputs.push(("delivered".into(), "false".into()));
     if !args.dry_run {
         // A pull request from a fork or from Dependabot sees no secrets; that is no fault of the run.

@@ -6,6 +6,7 @@
 //! 11,000 characters have been refused.
 
 use crate::rollup::{Deployment, Job, Outcome, Step};
+use deploy_actions::text::is_hidden;
 use serde_json::{Value, json};
 
 /// Characters in a `header` block.
@@ -139,19 +140,23 @@ fn plain(text: &str, limit: usize) -> Value {
     json!({ "type": "plain_text", "text": escaped(text, limit), "emoji": false })
 }
 
-/// Slack's three escapes, no control characters, no marks that turn the direction of text, at most `limit` characters.
+/// Slack's three escapes, what is hidden or turns the direction of text made visible, at most `limit` characters.
 /// <https://docs.slack.dev/messaging/formatting-message-text#escaping>
 fn escaped(text: &str, limit: usize) -> String {
     let mut out = String::new();
     let mut used = 0;
+    let mut buffer = [0; 4];
     for c in text.chars() {
-        let mut buffer = [0; 4];
+        let shown;
         let piece: &str = match c {
             '&' => "&amp;",
             '<' => "&lt;",
             '>' => "&gt;",
-            c if c.is_control() => " ",
-            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => "",
+            '\t' | '\n' | '\r' => " ",
+            c if is_hidden(c) => {
+                shown = c.escape_unicode().to_string();
+                &shown
+            }
             c => c.encode_utf8(&mut buffer),
         };
         if used + length(piece) >= limit {

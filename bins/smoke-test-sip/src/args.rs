@@ -275,10 +275,7 @@ impl Plan {
     /// [`Error::Mask`] when stderr cannot be written: then nothing may be printed at all.
     pub fn mask(&self, ctx: &Context) -> Result<(), Error> {
         let Some(credentials) = &self.credentials else { return Ok(()) };
-        let mut stderr = std::io::stderr().lock();
-        ctx.actions()
-            .mask(&mut stderr, credentials.password.expose())
-            .map_err(|source| Error::Mask { source })
+        ctx.actions().mask(credentials.password.expose()).map_err(|source| Error::Mask { source })
     }
 }
 

@@ -13,6 +13,7 @@ use crate::drive::{Ending, Halt, Outcome};
 use crate::plan::Plan;
 use crate::recap::{FailedTask, State, Stats};
 use deploy_actions::{Annotation, Level};
+use deploy_cli::actions::text::line as printable;
 use deploy_cli::{Context, Done, Exit};
 use deploy_report::SubjectOutcome;
 use judged::{Judged, SLOWEST, judge};
@@ -162,10 +163,6 @@ fn place(task: &FailedTask) -> String {
         (Some(file), None) => file.clone(),
         _ => "(no file)".to_owned(),
     }
-}
-
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn slowest<'a>(hosts: &'a [Judged<'_>]) -> Vec<(u64, &'a str, &'a str)> {

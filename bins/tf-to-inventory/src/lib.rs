@@ -35,7 +35,7 @@ use part::Part;
 use serde_json::{Map, Value, json};
 use source::Source;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
+use std::io;
 
 /// Reads, converts, and writes, compares or prints.
 ///
@@ -79,7 +79,7 @@ pub async fn run(args: &Args, ctx: &Context) -> Result<Done, Error> {
     }
     let mut done = finish(args, ctx, &inventory, subjects)?;
     if explained.is_some() {
-        done.stdout.clone_from(&explained);
+        done.data.clone_from(&explained);
         done.document = explained;
     }
     Ok(done)
@@ -145,9 +145,7 @@ fn mask(ctx: &Context, secrets: &[Value]) -> io::Result<()> {
             Value::Null | Value::Bool(_) => {}
         }
     }
-    let mut stderr = io::stderr().lock();
-    texts.iter().try_for_each(|text| ctx.actions().mask(&mut stderr, text))?;
-    stderr.flush()
+    texts.iter().try_for_each(|text| ctx.actions().mask(text))
 }
 
 async fn look_up(part: &mut Part, args: &Args, ctx: &Context) -> Result<(), Error> {
@@ -235,10 +233,10 @@ fn finish(
         .subjects(subjects)
         .finish(ending.exit.name(), ending.title);
     let mut done = Done::new(ending.exit, report);
-    done.stdout = ending.stdout;
+    done.data = ending.stdout;
     if args.list || args.host.is_some() {
         // Ansible asks, perhaps where TF_TO_INVENTORY_FORMAT says json: it gets what it asked for.
-        done.document.clone_from(&done.stdout);
+        done.document.clone_from(&done.data);
     }
     done.outputs.push(("hosts".to_owned(), hosts.to_string()));
     if let Some(path) = &args.output {

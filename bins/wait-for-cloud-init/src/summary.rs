@@ -4,6 +4,7 @@
 use crate::cloud_init::{self, StageTimes};
 use crate::host::HostWait;
 use crate::verdict::Verdict;
+use deploy_cli::actions::text::code;
 use deploy_report::{Bar, GANTT_SECTIONS, gantt, gantt_label};
 use jiff::Timestamp;
 use std::fmt::Write as _;
@@ -38,8 +39,8 @@ pub(crate) fn boots(hosts: &[HostWait], now: Timestamp) -> Option<String> {
         // Writing to a String cannot fail.
         let _ = writeln!(
             out,
-            "| `{}` | {verdict} | {} | {longest} |",
-            gantt_label(&host.name),
+            "| {} | {verdict} | {} | {longest} |",
+            code(&host.name),
             tenths(end(bars))
         );
     }

@@ -2,6 +2,7 @@
 //!
 //! Escaping rules: <https://github.com/actions/toolkit/blob/main/packages/core/src/command.ts>.
 
+use crate::text;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -55,36 +56,33 @@ impl fmt::Display for Annotation {
         };
         write!(f, "::{level} ")?;
         if let Some(file) = &self.file {
-            write!(f, "file={},", escape_property(&file.to_string_lossy()))?;
+            write!(f, "file={},", escape_property(&text::line(&file.to_string_lossy())))?;
             if let Some(line) = self.line {
                 write!(f, "line={line},")?;
             }
         }
-        write!(f, "title={}::{}", escape_property(&self.title), escape_data(&self.message))
+        let (title, message) = (text::line(&self.title), text::lines(&self.message));
+        write!(f, "title={}::{}", escape_property(&title), escape_data(&message))
     }
 }
 
 /// The random word between which the runner prints text without reading commands in it.
 #[derive(Debug, Clone)]
-pub struct StopToken(String);
+pub(crate) struct StopToken(String);
 
 impl StopToken {
     /// A new random token.
-    #[expect(
-        clippy::new_without_default,
-        reason = "a default that differs each time would surprise"
-    )]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(token())
     }
 
     /// The line that stops command processing.
-    pub fn begin(&self) -> String {
+    pub(crate) fn begin(&self) -> String {
         format!("::stop-commands::{}", self.0)
     }
 
     /// The line that resumes it.
-    pub fn end(&self) -> String {
+    pub(crate) fn end(&self) -> String {
         format!("::{}::", self.0)
     }
 }

@@ -1,4 +1,5 @@
-//! GitHub Actions input and output: the typed environment, workflow commands, step outputs, the step summary and masks.
+//! GitHub Actions input and output: the typed environment, workflow commands, step outputs, the step summary and masks;
+//! and the only way from a tool to its stdout and stderr, on which text from outside cannot be a workflow command.
 //!
 //! The only crate that reads the process environment (clap reads the flag mirrors). Outside Actions every call is a
 //! no-op, so tools need not ask where they run.
@@ -6,11 +7,14 @@
 //! <https://docs.github.com/actions/reference/workflows-and-actions/variables>.
 
 mod commands;
+pub mod console;
 mod environment;
+pub mod text;
 
-pub use commands::{Annotation, Level, StopToken};
+pub use commands::{Annotation, Level};
 pub use environment::{Environment, is_empty_variable, named_variable};
 
+use commands::StopToken;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
@@ -71,14 +75,15 @@ impl Actions {
         append(path, &commands::fit(markdown, room))
     }
 
-    /// Asks the runner to replace `secret` by `***` in all later output of the job. Every line is masked by itself.
+    /// Asks the runner to replace `secret` by `***` in all later output of the job. Every line is masked by itself. On
+    /// stderr: stdout may be somebody's input.
     ///
     /// # Errors
-    /// When standard output cannot be written.
-    pub fn mask(&self, out: &mut dyn Write, secret: &str) -> io::Result<()> {
+    /// When stderr cannot be written.
+    pub fn mask(&self, secret: &str) -> io::Result<()> {
         if self.is_active() {
             for line in secret.lines().filter(|line| !line.trim().is_empty()) {
-                writeln!(out, "::add-mask::{}", commands::escape_data(line))?;
+                console::raw(&format!("::add-mask::{}", commands::escape_data(line)))?;
             }
         }
         Ok(())
@@ -87,9 +92,44 @@ impl Actions {
     /// Writes an annotation. Outside Actions nothing is written: the error itself is already on the terminal.
     ///
     /// # Errors
-    /// When `out` cannot be written.
-    pub fn annotate(&self, out: &mut dyn Write, annotation: &Annotation) -> io::Result<()> {
-        if self.is_active() { writeln!(out, "{annotation}") } else { Ok(()) }
+    /// When stderr cannot be written.
+    pub fn annotate(&self, annotation: &Annotation) -> io::Result<()> {
+        if self.is_active() { console::raw(&annotation.to_string()) } else { Ok(()) }
+    }
+
+    /// Opens a foldable group of lines; whether there is one to close.
+    ///
+    /// # Errors
+    /// When stderr cannot be written.
+    pub fn begin_group(&self, title: &str) -> io::Result<bool> {
+        if self.is_active() {
+            console::raw(&format!("::group::{}", commands::escape_data(&text::line(title))))?;
+        }
+        Ok(self.is_active())
+    }
+
+    /// Closes it.
+    ///
+    /// # Errors
+    /// When stderr cannot be written.
+    pub fn end_group(&self) -> io::Result<()> {
+        if self.is_active() { console::raw("::endgroup::") } else { Ok(()) }
+    }
+
+    /// Text of another program, several lines: a foldable group in Actions, in which the runner reads no commands.
+    ///
+    /// # Errors
+    /// When stderr cannot be written.
+    pub fn tell_foreign(&self, title: &str, text: &str) -> io::Result<()> {
+        let (title, text) = (text::line(title), text::lines(text.trim_end()));
+        if self.is_active() {
+            let token = StopToken::new();
+            let (begin, end) = (token.begin(), token.end());
+            let title = commands::escape_data(&title);
+            console::raw(&format!("::group::{title}\n{begin}\n{text}\n{end}\n::endgroup::"))
+        } else {
+            console::raw(&format!("--- {title}\n{text}\n---"))
+        }
     }
 
     /// A link to the running workflow run, when there is one.

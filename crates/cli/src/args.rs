@@ -3,6 +3,7 @@
 use crate::manual;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches};
+use deploy_actions::console;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -64,6 +65,10 @@ pub fn parse<A: CommandFactory + FromArgMatches>() -> A {
 
 /// As [`parse`], with what to use instead of flags that people know from elsewhere.
 pub fn parse_with<A: CommandFactory + FromArgMatches>(foreign: &[(&str, &str)]) -> A {
+    std::panic::set_hook(Box::new(|panic| {
+        // Nobody is left to tell when stderr is gone; the status still says it.
+        let _ = console::tell(&panic.to_string());
+    }));
     let command = manual::with_flags(with_env_mirrors(A::command()));
     manual::print_if_asked(&command);
     let typed: Vec<OsString> = std::env::args_os().collect();
@@ -71,8 +76,20 @@ pub fn parse_with<A: CommandFactory + FromArgMatches>(foreign: &[(&str, &str)]) 
         .clone()
         .try_get_matches_from(&typed)
         .map_err(|error| naming_the_environment(error, &command, &typed))
-        .unwrap_or_else(|error| knowing_foreign(error, foreign).exit());
-    A::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut A::command()).exit())
+        .unwrap_or_else(|error| end(&knowing_foreign(error, foreign)));
+    A::from_arg_matches(&matches).unwrap_or_else(|error| end(&error.format(&mut A::command())))
+}
+
+/// Ends the process as clap does, but what it quotes of the command line reaches no terminal and no runner as it came.
+#[expect(clippy::exit, reason = "as clap ends a process after --help and bad usage")]
+pub(crate) fn end(error: &clap::Error) -> ! {
+    let written = if error.use_stderr() {
+        console::tell(&error.render().to_string())
+    } else {
+        // --help and --version are made of our own words.
+        error.print()
+    };
+    std::process::exit(if written.is_ok() { error.exit_code() } else { 1 })
 }
 
 /// Gives every long flag that names no variable of its own its mirror in the environment.

@@ -2,10 +2,11 @@
 
 use crate::signal::Stop;
 use crate::{CommonArgs, Exit, Failure, Format, Place, Progress};
-use deploy_actions::{Actions, Annotation, Level};
+use deploy_actions::text::{cell, line};
+use deploy_actions::{Actions, Annotation, Level, console};
 use deploy_report::{Report, ReportBuilder, Subject, SubjectOutcome};
 use jiff::Timestamp;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -26,8 +27,10 @@ pub struct Done {
     pub exit: Exit,
     /// The report.
     pub report: Report,
-    /// What stdout gets in text mode instead of the report's own text.
+    /// What stdout gets in text mode instead of the report's own text: lines for people.
     pub stdout: Option<String>,
+    /// What stdout gets in text mode instead of both, when programs read it: JSON, or YAML with strings quoted as in JSON.
+    pub data: Option<String>,
     /// What stdout gets in JSON mode instead of the report: a JSON document that the user asked for by a flag.
     pub document: Option<String>,
     /// Step outputs besides `outcome`.
@@ -45,6 +48,7 @@ impl Done {
             exit,
             report,
             stdout: None,
+            data: None,
             document: None,
             outputs: Vec::new(),
             annotations: Vec::new(),
@@ -146,7 +150,7 @@ impl Context {
             Err(error) => {
                 let (done, text) = self.describe(&error);
                 // Nobody left to tell when stderr is gone; the status still says it.
-                let _ = io::stderr().lock().write_all(text.as_bytes());
+                let _ = console::tell(&text);
                 (done, true)
             }
         };
@@ -154,7 +158,7 @@ impl Context {
         // A report that cannot be written takes nothing from stdout, nor the other way round.
         for written in [self.publish(&done, failed), self.write_report(&done.report)] {
             let Err(message) = written else { continue };
-            let _ = writeln!(io::stderr().lock(), "error: {message}");
+            let _ = console::tell(&format!("error: {message}"));
             if exit == Exit::Success {
                 exit = Exit::Usage;
             }
@@ -211,27 +215,28 @@ impl Context {
     }
 
     fn publish(&self, done: &Done, failed: bool) -> Result<(), String> {
-        let mut stdout = io::stdout().lock();
-        let text = match self.common.format {
-            Format::Json if done.document.is_some() => done.document.clone(),
-            Format::Json => {
-                let json = serde_json::to_string_pretty(&done.report)
-                    .expect("a report has only string keys");
-                Some(format!("{json}\n"))
-            }
-            // The error is on stderr already.
-            Format::Text if failed => None,
-            Format::Text => {
-                Some(done.stdout.clone().unwrap_or_else(|| deploy_report::text(&done.report)))
-            }
-        };
-        if let Some(text) = text {
-            match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                    return Err(format!("cannot write to stdout: {error}"));
+        let written = match self.common.format {
+            Format::Json => match &done.document {
+                Some(document) => console::print_json(document),
+                None => {
+                    let json = serde_json::to_string_pretty(&done.report)
+                        .expect("a report has only string keys");
+                    console::print_json(&format!("{json}\n"))
                 }
-                _ => {}
+            },
+            // The error is on stderr already.
+            Format::Text if failed => Ok(()),
+            Format::Text => match (&done.data, &done.stdout) {
+                (Some(data), _) => console::print_json(data),
+                (None, Some(text)) => console::print(text),
+                (None, None) => console::print(&deploy_report::text(&done.report)),
+            },
+        };
+        match written {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                return Err(format!("cannot write to stdout: {error}"));
             }
+            _ => {}
         }
         self.publish_to_actions(done)
             .map_err(|error| format!("cannot write to GitHub's step files: {error}"))
@@ -241,7 +246,6 @@ impl Context {
         if !self.in_actions() {
             return Ok(());
         }
-        let mut stderr = io::stderr().lock();
         let from_subjects: Vec<Annotation>;
         let annotations = if done.annotations.is_empty() {
             from_subjects = done
@@ -255,7 +259,7 @@ impl Context {
             &done.annotations
         };
         for annotation in annotations {
-            self.actions.annotate(&mut stderr, annotation)?;
+            self.actions.annotate(annotation)?;
         }
         let mut summary = deploy_report::markdown(&done.report);
         if let Some(extra) = &done.summary {
@@ -301,17 +305,12 @@ fn subjects(places: &[Place]) -> Vec<Subject> {
 /// What the step summary says below the heading of an error: the hint, and the excerpt of a file that may follow it.
 fn explanation(hint: &str) -> String {
     let mut lines = hint.lines();
-    let mut out = format!("{}\n", inline(lines.next().unwrap_or_default()));
-    let excerpt: String = lines.map(|line| format!("    {line}\n")).collect();
+    let mut out = format!("{}\n", cell(lines.next().unwrap_or_default()));
+    let excerpt: String = lines.map(|text| format!("    {}\n", line(text))).collect();
     if !excerpt.is_empty() {
         out.push_str(&format!("\n{excerpt}"));
     }
     out
-}
-
-/// Text from outside in Markdown: no markup that renders or pings, but code in backticks.
-fn inline(text: &str) -> String {
-    text.replace('<', "&lt;").replace('@', "&#64;").replace(|c: char| c.is_control(), " ")
 }
 
 fn write_with_parents(path: &Path, text: &str) -> io::Result<()> {

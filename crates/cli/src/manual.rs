@@ -1,9 +1,9 @@
 //! What shells and packagers want to know of a tool, made from its flags: completion scripts and a man page.
 
 use crate::Exit;
+use crate::args::end;
 use clap::{Arg, ArgAction, Command, value_parser};
 use clap_complete::Shell;
-use std::io::Write as _;
 
 const COMPLETIONS: &str = "completions";
 const MAN_PAGE: &str = "man-page";
@@ -42,12 +42,13 @@ pub(crate) fn print_if_asked(command: &Command) {
     if !matches!(name, Some(COMPLETIONS | MAN_PAGE)) {
         return;
     }
-    let matches = Command::new(command.get_name().to_owned()).args(flags()).get_matches();
+    let alone = Command::new(command.get_name().to_owned()).args(flags());
+    let matches = alone.try_get_matches().unwrap_or_else(|error| end(&error));
     let text = match matches.get_one::<Shell>(COMPLETIONS) {
         Some(shell) => completions(command.clone(), *shell),
         None => man_page(command.clone()),
     };
-    let written = std::io::stdout().write_all(&text);
+    let written = deploy_actions::console::print_own(&text);
     std::process::exit(i32::from(written.is_err()));
 }
 

@@ -1,9 +1,9 @@
 //! Progress for people, on stderr: live rows on a terminal, one plain line per change elsewhere, groups in Actions.
 
-use deploy_actions::{Actions, Annotation, Level, StopToken};
+use deploy_actions::text::{line as one_line, lines};
+use deploy_actions::{Actions, Annotation, Level, console};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -60,15 +60,14 @@ pub struct Group<'a>(&'a Progress);
 
 impl Drop for Group<'_> {
     fn drop(&mut self) {
-        if self.0.actions.is_active() {
-            self.0.write("::endgroup::");
-        }
+        self.0.spoken();
+        let _ = self.0.actions.end_group();
     }
 }
 
 impl Progress {
     pub(crate) fn new(actions: Actions, quiet: bool, verbose: bool, start: Instant) -> Self {
-        let live = std::io::stderr().is_terminal() && !actions.is_active() && !quiet;
+        let live = console::stderr_is_terminal() && !actions.is_active() && !quiet;
         let style = if live {
             Style::Live(MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(8)))
         } else {
@@ -80,9 +79,8 @@ impl Progress {
 
     /// Opens a foldable group of lines in Actions, a headline elsewhere.
     pub fn group(&self, title: &str) -> Group<'_> {
-        if self.actions.is_active() {
-            self.write(&format!("::group::{}", one_line(title)));
-        } else {
+        self.spoken();
+        if let Ok(false) = self.actions.begin_group(title) {
             self.step(title);
         }
         Group(self)
@@ -108,7 +106,8 @@ impl Progress {
     /// Says something that somebody should look at; also with `--quiet`, and as an annotation in Actions.
     pub fn warn(&self, text: &str) {
         if self.actions.is_active() {
-            self.write(&Annotation::new(Level::Warning, "warning", text).to_string());
+            self.spoken();
+            let _ = self.actions.annotate(&Annotation::new(Level::Warning, "warning", text));
         } else {
             self.write(&format!("warning: {text}"));
         }
@@ -171,18 +170,16 @@ impl Progress {
         self.lock().rows.clear();
     }
 
-    /// Prints text from outside: control characters escaped, and in Actions as a foldable group between stop-commands, so
-    /// that no line of it is taken for a workflow command.
+    /// Prints what another program said, several lines, in Actions as a foldable group. Whatever is said here or
+    /// elsewhere is made harmless; this keeps the lines.
     pub fn untrusted(&self, title: &str, text: &str) {
-        let title = one_line(title);
-        let text = text.lines().map(one_line).collect::<Vec<_>>().join("\n");
-        if self.actions.is_active() {
-            let token = StopToken::new();
-            let (begin, end) = (token.begin(), token.end());
-            self.write(&format!("::group::{title}\n{begin}\n{text}\n{end}\n::endgroup::"));
-        } else {
-            self.write(&format!("--- {title}\n{text}\n---"));
-        }
+        self.spoken();
+        let _ = match &self.style {
+            Style::Live(multi) => {
+                multi.println(format!("--- {}\n{}\n---", one_line(title), lines(text.trim_end())))
+            }
+            Style::Lines => self.actions.tell_foreign(title, text),
+        };
     }
 
     fn line(&self, text: &str) {
@@ -193,12 +190,16 @@ impl Progress {
     }
 
     fn write(&self, text: &str) {
-        self.lock().last_line = Instant::now();
+        self.spoken();
         // A reader that went away is no reason to fail a deployment: the outcome is in the exit status and the report.
         let _ = match &self.style {
-            Style::Live(multi) => multi.println(text),
-            Style::Lines => writeln!(std::io::stderr().lock(), "{text}"),
+            Style::Live(multi) => multi.println(lines(text)),
+            Style::Lines => console::tell(text),
         };
+    }
+
+    fn spoken(&self) {
+        self.lock().last_line = Instant::now();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -215,15 +216,4 @@ fn spinner() -> ProgressBar {
 fn style(mark: &str) -> ProgressStyle {
     ProgressStyle::with_template(&format!("{mark} [{{elapsed}}] {{prefix}}  {{wide_msg}}"))
         .unwrap_or_else(|_| ProgressStyle::default_spinner())
-}
-
-/// One line without anything that a terminal would act on.
-fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            '\t' => ' ',
-            c if c.is_control() => '\u{fffd}',
-            c => c,
-        })
-        .collect()
 }

@@ -105,7 +105,7 @@ fn split(pattern: &str) -> Vec<&str> {
             ']' => depth = depth.saturating_sub(1),
             c if separates(c) && depth == 0 => {
                 parts.push(&pattern[start..at]);
-                start = at + 1;
+                start = at + c.len_utf8();
             }
             _ => {}
         }
@@ -198,6 +198,8 @@ mod tests {
         check("all:!sip", &["db-1", "db-2"]);
         check("!sip", &["db-1", "db-2"]);
         check("*-1", &["sip-1", "db-1"]);
+        // A blank may have several bytes.
+        check("sip-1\u{a0}db-2", &["sip-1", "db-2"]);
         check("db-[12]", &["db-1", "db-2"]);
         check("~(sip|db)-2", &["sip-2", "db-2"]);
         check("empty", &[]);

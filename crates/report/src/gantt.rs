@@ -2,6 +2,7 @@
 //!
 //! The syntax is that of <https://mermaid.js.org/syntax/gantt.html>.
 
+use deploy_actions::text::line;
 use std::fmt::Write as _;
 
 /// So many sections of some ten bars keep the text below the 50,000 characters above which mermaid refuses it.
@@ -38,10 +39,7 @@ pub fn gantt<'a>(sections: impl IntoIterator<Item = (&'a str, &'a [Bar])>) -> St
 
 /// Characters that end a name in mermaid, or in a Markdown table, become blanks.
 pub fn gantt_label(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() || ":;#|`,%".contains(c) { ' ' } else { c })
-        .take(60)
-        .collect()
+    line(text).chars().map(|c| if ":;#|`,%<>&\\".contains(c) { ' ' } else { c }).take(60).collect()
 }
 
 #[cfg(test)]

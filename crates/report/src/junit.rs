@@ -1,6 +1,7 @@
 //! A report as JUnit XML, for tools that show test results. Pure.
 
 use crate::{Report, Subject, SubjectOutcome};
+use deploy_actions::text::line;
 use std::fmt::Write as _;
 
 /// What a failing test case says besides its subject's detail. `file` and `line` of a test case are in no specification;
@@ -86,16 +87,16 @@ fn seconds(ms: u64) -> String {
     format!("{}.{:03}", ms / 1000, ms % 1000)
 }
 
-/// Text for XML 1.0: markup escaped, what XML cannot hold replaced.
+/// One line of text for XML 1.0: markup escaped, what is hidden made visible, what XML cannot hold replaced.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
+    for c in line(text).chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push(' '),
+            '\u{fffe}' | '\u{ffff}' => out.push(' '),
             c => out.push(c),
         }
     }
@@ -122,7 +123,7 @@ mod tests {
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
              <testsuite name=\"tool\" tests=\"3\" failures=\"1\" errors=\"0\" skipped=\"1\" time=\"1.234\" timestamp=\"2026-01-02T03:04:05Z\">\n  \
              <testcase classname=\"tool\" name=\"a\" time=\"0.000\"><system-out>200 OK</system-out></testcase>\n  \
-             <testcase classname=\"tool\" name=\"b\" time=\"0.000\"><failure message=\"&lt;x&gt; &amp; &quot;y&quot; [0m\"/></testcase>\n  \
+             <testcase classname=\"tool\" name=\"b\" time=\"0.000\"><failure message=\"&lt;x&gt; &amp; &quot;y&quot;\\u{1b}[0m\"/></testcase>\n  \
              <testcase classname=\"tool\" name=\"c\" time=\"0.000\"><skipped message=\"not asked for\"/></testcase>\n\
              </testsuite>\n"
         );
@@ -137,7 +138,7 @@ mod tests {
         };
         let xml = junit_with(&report, fault);
         let case = "name=\"b\" time=\"0.000\" file=\"a&quot;b.yml\" line=\"7\">\
-                    <failure message=\"first &lt;line&gt;\" type=\"command\">first &lt;line&gt;\nsecond </failure></testcase>";
+                    <failure message=\"first &lt;line&gt;\" type=\"command\">first &lt;line&gt;\nsecond\\u{1b}</failure></testcase>";
         assert!(xml.contains(case), "{xml}");
     }
 }

@@ -1,13 +1,14 @@
 //! A report as text for a terminal and as Markdown for a step summary. The failing subjects come first.
 
 use crate::{Report, Subject, SubjectOutcome};
+use deploy_actions::text::{cell, code, line};
 use std::fmt::Write as _;
 
 /// A few lines for a terminal or a log: the title, then one line per subject.
 pub fn text(report: &Report) -> String {
-    let mut out = format!("{}: {}\n", report.tool, report.title);
-    let width =
-        report.subjects.iter().map(|subject| subject.name.chars().count()).max().unwrap_or(0);
+    let mut out = format!("{}: {}\n", report.tool, line(&report.title));
+    let width = report.subjects.iter().map(|subject| line(&subject.name).chars().count());
+    let width = width.max().unwrap_or(0);
     for subject in failing_first(report) {
         let elapsed =
             subject.elapsed_ms.map(|ms| format!("  ({})", seconds(ms))).unwrap_or_default();
@@ -16,8 +17,8 @@ pub fn text(report: &Report) -> String {
             out,
             "  {:<7}  {:<width$}  {}{elapsed}",
             subject.outcome.name(),
-            printable(&subject.name),
-            printable(&subject.detail),
+            line(&subject.name),
+            line(&subject.detail),
         );
     }
     out
@@ -32,10 +33,7 @@ pub fn markdown(report: &Report) -> String {
     out.push_str("| | what | outcome | detail | time |\n|---|---|---|---|---|\n");
     for same in rows(report) {
         let subject = same[0];
-        let names: Vec<String> = same
-            .iter()
-            .map(|subject| format!("`{}`", cell(&subject.name).replace('`', "'")))
-            .collect();
+        let names: Vec<String> = same.iter().map(|subject| code(&subject.name)).collect();
         // What was left out took no time.
         let longest = same.iter().filter_map(|subject| subject.elapsed_ms).max();
         let longest = longest.filter(|ms| *ms > 0 || subject.outcome != SubjectOutcome::Skipped);
@@ -96,27 +94,6 @@ fn mark(outcome: SubjectOutcome) -> &'static str {
 
 fn seconds(ms: u64) -> String {
     if ms < 1000 { format!("{ms} ms") } else { format!("{}.{} s", ms / 1000, ms % 1000 / 100) }
-}
-
-/// Text from outside in one line, without what a terminal would act on.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-/// Text from outside in one table cell: no line breaks, no cell ends, no markup that renders or pings.
-fn cell(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '|' => out.push_str("\\|"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '@' => out.push_str("&#64;"),
-            c if c.is_control() => out.push(' '),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

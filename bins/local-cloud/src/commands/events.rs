@@ -1,7 +1,7 @@
 //! `local-cloud events`.
 
-use std::io::Write as _;
-
+use deploy_cli::actions::console;
+use deploy_cli::actions::text::line;
 use deploy_cli::{Context, Exit, Format};
 use futures_util::StreamExt as _;
 
@@ -11,7 +11,6 @@ use crate::args::EventsArgs;
 use crate::error::Error;
 use crate::events::Event;
 use crate::place::Place;
-use crate::table::clean;
 
 /// Shows what happened, and with `--follow` what happens. With `--format json` one document per line.
 pub async fn events(
@@ -55,15 +54,13 @@ pub async fn events(
 }
 
 fn show(lines: &[u8], format: Format) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    match format {
-        Format::Json => out.write_all(lines)?,
-        Format::Text => {
-            for event in serde_json::Deserializer::from_slice(lines).into_iter::<Event>() {
-                let event = event.map_err(std::io::Error::other)?;
-                writeln!(out, "{:.3} {}", event.time, clean(&event.text))?;
-            }
-        }
+    if format == Format::Json {
+        return console::print_json(&String::from_utf8_lossy(lines));
     }
-    out.flush()
+    let mut text = String::new();
+    for event in serde_json::Deserializer::from_slice(lines).into_iter::<Event>() {
+        let event = event.map_err(std::io::Error::other)?;
+        text.push_str(&format!("{:.3} {}\n", event.time, line(&event.text)));
+    }
+    console::print(&text)
 }

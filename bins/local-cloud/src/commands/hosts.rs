@@ -3,6 +3,8 @@
 use std::io::IsTerminal as _;
 use std::process::ExitStatus;
 
+use deploy_cli::actions::console;
+
 use super::{ask, running};
 use crate::args::{ExecArgs, LogsArgs};
 use crate::control::HostStatus;
@@ -29,7 +31,7 @@ pub async fn exec(args: &ExecArgs, project: &str, place: &Place) -> Result<u8, E
         return Err(Error::HostDown { host, state });
     }
     let mut line = vec!["exec", "--interactive"];
-    if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+    if std::io::stdin().is_terminal() && console::stdout_is_terminal() {
         line.push("--tty");
     }
     line.push(&host.container);

@@ -1,8 +1,9 @@
 //! What GitHub shows: annotations, and what follows the report's table in the step summary.
 
 use super::judged::Judged;
-use super::{by_same, place, printable, slowest};
+use super::{by_same, place, slowest};
 use crate::recap::FailedTask;
+use deploy_actions::text::{cell, code};
 use deploy_actions::{Annotation, Level};
 use deploy_cli::human;
 use deploy_report::SubjectOutcome;
@@ -47,13 +48,6 @@ fn some(names: &[&str]) -> String {
 }
 
 pub(super) fn summary(hosts: &[Judged<'_>]) -> Option<String> {
-    let cell = |text: &str| {
-        printable(text)
-            .replace('|', "\\|")
-            .replace('<', "&lt;")
-            .replace('@', "&#64;")
-            .replace('`', "'")
-    };
     let mut out = String::new();
     let failed = hosts.iter().flat_map(|host| host.failed.iter().map(move |task| (task, host)));
     let failed = by_same(failed);
@@ -63,10 +57,10 @@ pub(super) fn summary(hosts: &[Judged<'_>]) -> Option<String> {
             let lines: Vec<String> = task.message.trim().lines().map(cell).collect();
             let _ = writeln!(
                 out,
-                "| {} | {} | `{}` | {} | {} |",
+                "| {} | {} | {} | {} | {} |",
                 cell(&names.join(", ")),
                 cell(&task.task),
-                cell(&place(task)),
+                code(&place(task)),
                 cell(task.module.as_deref().unwrap_or("")),
                 lines.join("<br>")
             );
