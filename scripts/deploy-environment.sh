@@ -11,6 +11,8 @@ set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/lib/common.sh"
 # shellcheck source=lib/setup.sh
 . "$repository/scripts/lib/setup.sh"
+# shellcheck source=lib/claim.sh
+. "$repository/scripts/lib/claim.sh"
 # shellcheck source=lib/summary.sh
 . "$repository/scripts/lib/summary.sh"
 
@@ -27,6 +29,11 @@ while [ $# -gt 0 ]; do
 done
 [ -n "$environment" ] || fail "$usage" "which environment?" "see $0 --help"
 environment=$(environment_name "$environment") || exit
+# Before anything is installed or built: two runs cannot work on one environment.
+what="scripts/deploy-environment.sh $environment"
+[ "$mode" = aws ] || what+=' --local'
+[ "$destroy" = no ] || what+=' --destroy'
+claim_run "$environment" "$what"
 
 # What the engine started by this run must not outlive: a failure before the rehearsal cloud runs.
 cloud_runs=no
@@ -48,6 +55,8 @@ fi
 packages ca-certificates jq
 terraform_tool
 python_tools "$venv" "$repository/scripts/requirements.txt"
+region=${AWS_REGION:-${AWS_DEFAULT_REGION:-us-east-1}}
+[ "$mode" = local ] || refuse_locked_state "$environment" "$region"
 rust_tools
 if [ "$mode" = local ] && [ "$destroy" = yes ] && ! local-cloud status >/dev/null 2>&1; then
   # Without the cloud there is nothing to destroy but what a crash left.
@@ -60,6 +69,7 @@ if [ "$mode" = local ]; then
   exports=$(local-cloud up) || exit
   eval "$exports"
   cloud_runs=yes
+  refuse_locked_state "$environment" "${AWS_REGION:-us-east-1}"
 fi
 [ "$mode" = local ] || [ -z "${AWS_ENDPOINT_URL:-}" ] || say "this goes to $AWS_ENDPOINT_URL (AWS_ENDPOINT_URL is set), not to AWS"
 if [ "$destroy" = yes ]; then
@@ -80,6 +90,7 @@ umask 077
 if [ -z "$out" ]; then new_run_folder "$environment"; fi
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
+claim_folder "$environment" "$out"
 # What an earlier run left in a folder that is used again would be told as this run's.
 rm -rf "${out:?}"/{reports,logs,inventory.json,extra-vars.yml,notify.json,steps.jsonl,summary.md}
 [ "$mode" = aws ] || cp "$repository/ansible/rehearsal.yml" "$out/extra-vars.yml"

@@ -26,10 +26,24 @@ shared_arguments() {
   environment=$(environment_name "$environment") || exit
 }
 
+# Without --inventory: that of the environment's newest run that has one; a run that failed in plan or apply has none.
 find_inventory() {
-  inventory=${inventory:-$repository/.deploy/$environment/latest/inventory.json}
-  [ -s "$inventory" ] || fail "$usage" "there is no inventory \`$inventory\`" \
-    "deploy first (scripts/deploy-environment.sh $environment), or name one with --inventory"
+  local newest file
+  if [ -n "$inventory" ]; then
+    [ -s "$inventory" ] || fail "$usage" "there is no inventory \`$inventory\`" "name another with --inventory"
+  else
+    newest=$(readlink -f "$repository/.deploy/$environment/latest" || :)
+    [ -z "$newest" ] || [ ! -s "$newest/inventory.json" ] || inventory=$newest/inventory.json
+    # The folders are named by their time, so the last name is the newest.
+    for file in "$repository/.deploy/$environment"/*/inventory.json; do
+      [ -z "${inventory:-}" ] || [ "$inventory" != "$newest/inventory.json" ] || break
+      [ ! -s "$file" ] || [ "$(basename "$(dirname "$file")")" = latest ] || inventory=$file
+    done
+    [ -n "$inventory" ] || fail "$usage" "no run of $environment in .deploy/$environment has an inventory" \
+      "deploy first (scripts/deploy-environment.sh $environment), or name one with --inventory"
+    [ "$inventory" = "$newest/inventory.json" ] ||
+      say "the newest run (${newest##*/}) has no inventory; this is that of .deploy/$environment/$(basename "$(dirname "$inventory")")"
+  fi
   inventory=$(realpath "$inventory")
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT

@@ -26,12 +26,6 @@ umask 077
 out=$(realpath -m "${out:-$repository/.deploy/$environment/latest}")
 reports=$out/reports
 mkdir -p "$out/reports" "$out/logs"
-# A step run by hand takes its provider from where the set-up found it.
-if [ -z "${TERRAFORM_PROVIDER_MIRROR:-}" ] && [ -s "$state/provider-mirror" ]; then
-  TERRAFORM_PROVIDER_MIRROR=$(cat "$state/provider-mirror")
-  export TERRAFORM_PROVIDER_MIRROR
-fi
-
 # The file of an earlier step, or an error that names that step.
 need() {
   [ -s "$out/$1" ] || fail "$usage" "\`$1\` is missing or empty in $out" "run scripts/steps/$2.sh --env $environment --out $out first"

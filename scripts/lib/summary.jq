@@ -1,5 +1,5 @@
 # The summary of a deployment as Markdown that also reads well on a terminal.
-# Input: the reports (jq's inputs). Variables: environment, mode, status, out, bin, steps, inventory.
+# Input: the reports (jq's inputs). Variables: environment, mode, status, out, repository, bin, steps, inventory.
 
 def seconds: . / 1000 | if . < 10 then (. * 10 | round / 10) else round end | "\(.) s";
 def pad($width): tostring | . + (" " * ([$width - length, 0] | max));
@@ -42,17 +42,21 @@ def mark: {success: "ok", failed: "FAILED", warned: "warning", skipped: "skipped
   "",
   "## What next",
   "",
+  "- these commands are for a shell in the clone: `cd \($repository)`",
   "- put the tools on your PATH: `export PATH=\"\($bin):$PATH\"`",
+  (if $mode == "local" then "- say whose API is meant, in each new shell: `env=$(local-cloud up) && eval \"$env\"`" else empty end),
   (if $status != 0 then
-    "- the log of each step: `\($out)/logs/`; run one step again: `\(if $mode == "local" then "eval \"$(local-cloud up)\"; " else "" end)scripts/steps/\(
-      [$steps[] | select(.status != 0) | .step][0] // "plan").sh --env \($environment) --out \($out)`" else empty end),
+    ([$steps[] | select(.status != 0) | .step][0] // "plan") as $step
+    | "- the log of each step: `ls \($out)/logs/`",
+      # A plan that failed to apply no longer fits the state, or will not when the lock is free.
+      (if $step | IN("plan", "apply") then
+        "- plan and apply again: `scripts/deploy-environment.sh \($environment)\(if $mode == "local" then " --local" else "" end)`"
+       else "- run that step again: `scripts/steps/\($step).sh --env \($environment) --out \($out)`" end) else empty end),
+  ($all.hosts | to_entries[0].value.instance_id // empty
+    | if $mode == "local" then "- look into a host: `local-cloud exec \(.) -- systemctl status --no-pager`, or `local-cloud logs \(.)`"
+      else "- look into a host: `aws ssm start-session --target \(.)` (needs session-manager-plugin)" end),
   (if $mode == "local" then
-    ($all.hosts | to_entries[0].value.instance_id // "INSTANCE-ID") as $id
-    | "- look into a host: `local-cloud exec \($id) -- systemctl status`, or `local-cloud logs \($id)`",
-      "- take it down: `scripts/deploy-environment.sh \($environment) --local --destroy`, or all at once `local-cloud down`"
-   else
-    "- look into a host: `aws ssm start-session --target \($all.hosts | to_entries[0].value.instance_id // "INSTANCE-ID")` (needs session-manager-plugin)",
-    "- take it down: `scripts/deploy-environment.sh \($environment) --destroy`"
-   end),
+    "- take it down: `scripts/deploy-environment.sh \($environment) --local --destroy`, or all at once `local-cloud down`"
+   else "- take it down: `scripts/deploy-environment.sh \($environment) --destroy`" end),
   "- every file of this run: `\($out)/`"
 )

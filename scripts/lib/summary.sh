@@ -28,7 +28,7 @@ write_summary() {
   local reports=() report inventory=/dev/null
   for report in "$out"/reports/*.json; do [ ! -s "$report" ] || reports+=("$report"); done
   [ ! -s "$out/inventory.json" ] || inventory=$out/inventory.json
-  jq -rn --arg environment "$environment" --arg mode "$mode" --argjson status "$1" --arg out "${out#"$repository"/}" --arg bin "$bin_dir" \
+  jq -rn --arg environment "$environment" --arg mode "$mode" --argjson status "$1" --arg out "${out#"$repository"/}" --arg repository "$repository" --arg bin "$bin_dir:$venv/bin:$cache/bin" \
     --slurpfile steps "$out/steps.jsonl" --slurpfile inventory "$inventory" \
     -f "$repository/scripts/lib/summary.jq" "${reports[@]}" </dev/null >"$out/summary.md" || return
   printf '\n' && cat "$out/summary.md"

@@ -5,10 +5,11 @@ set -euo pipefail
 # shellcheck source=../lib/step.sh
 . "$(dirname "$(readlink -f "$0")")/../lib/step.sh"
 
-status=0
+status=0 changes=$(mktemp) TERRAFORM_WHY=$(mktemp)
+export TERRAFORM_WHY
+trap 'rm -f "$changes" "$TERRAFORM_WHY"' EXIT
 stoppable "$repository/terraform/scripts/plan.sh" "$environment" --out "$out" || status=$?
-title='no plan was made' changes=$(mktemp)
-trap 'rm -f "$changes"' EXIT
+title="no plan was made$(sed 's/^/: /' "$TERRAFORM_WHY")"
 if [ "$status" = 0 ]; then
   # Replacing counts as one to create and one to destroy, as Terraform itself counts.
   jq -c '[.resource_changes[]? | select(.mode == "managed" and .change.actions != ["no-op"])

@@ -21,11 +21,15 @@ stop_between_steps() {
 stop_between_steps
 
 # fail STATUS MESSAGE [HINT]: statuses as in docs/exit-codes.md.
+# A step that calls a script of this folder names a file in TERRAFORM_WHY for the reason, which its report tells.
 fail() {
   printf 'error: %s\n' "$2" >&2
+  if [[ -n ${TERRAFORM_WHY:-} ]]; then printf '%s\n' "$2" >"$TERRAFORM_WHY"; fi
   if [[ -n ${3:-} ]]; then printf 'hint: %s\n' "$3" >&2; fi
   exit "$1"
 }
+
+say() { printf '%s\n' "$*" >&2; }
 
 # environment_of NAME: sets environment and root, or ends with status 2.
 environment_of() {
@@ -78,6 +82,11 @@ terraform_stop() {
 # fail_terraform MESSAGE: ends with 5 (denied), 6 (unavailable) or 1, from what Terraform said last.
 fail_terraform() {
   case $terraform_errors in
+    *'Failed to query available provider packages'* | *'Failed to install provider'* | *'Could not load the schema for provider'* \
+      | *'Required plugins are not installed'* | *'Invalid provider registry host'*)
+      fail 6 "$1: Terraform's provider is missing, and where it should come from does not have it: ${TERRAFORM_PROVIDER_MIRROR:-its registry}" \
+        'set TERRAFORM_PROVIDER_MIRROR to a folder made by `terraform providers mirror`, or unset it where the registry can be reached' ;;
+    *'Error acquiring the state lock'*) fail_locked "$1" ;;
     *'No valid credential sources'* | *ExpiredToken* | *InvalidClientTokenId* | *AccessDenied* | *UnauthorizedOperation* | *SignatureDoesNotMatch*)
       fail 5 "$1: AWS does not accept the credentials" 'are they set, and not expired?' ;;
     *'connection refused'* | *'no such host'* | *'i/o timeout'* | *Throttling* | *'StatusCode: 50'[0-9]*)
@@ -94,11 +103,30 @@ run_folder() {
   if [[ -z ${1:-} ]]; then ln -sfn "${out##*/}" "${out%/*}/latest"; fi
 }
 
+# fail_locked MESSAGE: ends with 6 and says who has the state's lock, from what Terraform said of it.
+fail_locked() {
+  local id who what since holder='' name=${environment:-bootstrap}
+  lock_field() { sed -n "s/^[│[:space:]]*$1:[[:space:]]*//p" <<<"$terraform_errors" | head -n 1 | LC_ALL=C tr -cd '[:print:]'; }
+  id=$(lock_field ID) who=$(lock_field Who) what=$(lock_field Operation) since=$(lock_field Created)
+  if [[ -z $id ]]; then
+    fail 6 "$1: the lock of its state could not be had" 'what Terraform said above names the reason'
+  fi
+  holder=$(run_that_works "$name") || :
+  fail 6 "$1: another run has the lock of its state: ${who:-somebody}, ${what:-unknown operation}, since ${since:-an unknown time}${holder:+; $holder}" \
+    "wait until that run has ended, then start again; if it was killed and nothing of it runs any more: terraform -chdir=${root:-${folder:-.}} force-unlock $id"
+}
+
+# shellcheck source=../../scripts/lib/claim.sh
+source "$repository_root/scripts/lib/claim.sh"
+# shellcheck source=../../scripts/lib/provider.sh
+source "$repository_root/scripts/lib/provider.sh"
+
 # Where the provider comes from when not from its registry.
 plugin_arguments=()
+if [[ -n ${TERRAFORM_PROVIDER_MIRROR:-} && ! -d $TERRAFORM_PROVIDER_MIRROR ]]; then
+  fail 2 "TERRAFORM_PROVIDER_MIRROR names no folder: \`$TERRAFORM_PROVIDER_MIRROR\`"
+fi
+provider_mirror
 if [[ -n ${TERRAFORM_PROVIDER_MIRROR:-} ]]; then
-  if [[ ! -d $TERRAFORM_PROVIDER_MIRROR ]]; then
-    fail 2 "TERRAFORM_PROVIDER_MIRROR names no folder: \`$TERRAFORM_PROVIDER_MIRROR\`"
-  fi
   plugin_arguments=("-plugin-dir=$(cd "$TERRAFORM_PROVIDER_MIRROR" && pwd)")
 fi

@@ -4,6 +4,7 @@ mod contracts;
 #[expect(clippy::unwrap_used, reason = "a test's helpers may fail as tests do")]
 mod foreign_text;
 mod repository;
+mod scripts;
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,6 @@
 //! What goes wrong with a run, on purpose.
 
-use crate::cloud::{Cloud, Ended, Run};
+use crate::cloud::{Cloud, Ended, Run, Tool};
 use crate::start;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -70,6 +70,18 @@ pub(crate) fn a_disk_that_fills_is_named(cloud: &Cloud, host: &str) {
     assert_eq!(ended.code, 6, "{ended}");
     let (_, detail) = said(&ended, host);
     assert!(detail.contains("No space left on device"), "{ended}");
+
+    // Not one block is left: the agent still says what it was told, and both tools name the disk.
+    cloud.exec(host, "cat /dev/zero >/root/more; cat /dev/zero >>/root/rest");
+    let ended = start(cloud, "no-block", &[host], "site.yml", &[]).ended();
+    assert_eq!(ended.code, 6, "{ended}");
+    let (_, detail) = said(&ended, host);
+    assert!(detail.contains("No space left on device"), "{ended}");
+    let wait = Tool { program: "wait-for-cloud-init", ..crate::TOOL };
+    let ended = cloud.start(&wait, "wait-full", &[host.to_owned()], &["--timeout", "1m"]).ended();
+    assert_eq!(ended.code, 1, "{ended}");
+    let (_, detail) = said(&ended, host);
+    assert!(detail.contains("the disk of the host is full"), "{ended}");
     cloud.say("a disk that fills is named");
 }
 

@@ -21,6 +21,7 @@ registers, and one whose role lacks the rights is refused.
 
 import argparse
 import codecs
+import errno
 import fcntl
 import json
 import os
@@ -66,8 +67,49 @@ def milliseconds():
     return time.time_ns() // 1_000_000
 
 
+# Where files go when the disk is full: in memory, until the host goes down.
+SPARE = "/run/amazon-ssm-agent-stand-in"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def spare(path):
+    return SPARE + os.path.abspath(path)
+
+
 def write_file(path, text, mode):
-    """Whole or not at all."""
+    """Whole or not at all; in memory where the disk is full. Says where it is."""
+    try:
+        write_at(path, text, mode)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        remove(path + ".new")
+        os.makedirs(os.path.dirname(spare(path)), mode=0o700, exist_ok=True)
+        write_at(spare(path), text, mode)
+        return spare(path)
+    # What was written when there was no room is older.
+    remove(spare(path))
+    return path
+
+
+def remove(path):
+    try:
+        os.remove(path)
+    except FileNotFoundError:
+        pass
+
+
+def exists(path):
+    return os.path.exists(path) or os.path.exists(spare(path))
+
+
+def remove_folder(folder):
+    """With what of it is in memory."""
+    shutil.rmtree(spare(folder), ignore_errors=True)
+    shutil.rmtree(folder)
+
+
+def write_at(path, text, mode):
     draft = path + ".new"
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
@@ -77,11 +119,13 @@ def write_file(path, text, mode):
 
 def read_json(path):
     """None when there is no such file."""
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return json.load(file)
-    except FileNotFoundError:
-        return None
+    for place in (spare(path), path):
+        try:
+            with open(place, encoding="utf-8", errors="surrogateescape") as file:
+                return json.load(file)
+        except FileNotFoundError:
+            pass
+    return None
 
 
 def boot():
@@ -130,7 +174,13 @@ class Stream:
     def add(self, data):
         self.head.add(data)
         if self.file:
-            self.file.write(data)
+            try:
+                self.file.write(data)
+            except OSError as error:
+                # The head is kept in memory; the rest of the copy for S3 and CloudWatch Logs is lost.
+                log("the whole output cannot be kept: %s" % error.strerror)
+                self.close()
+                self.file = None
 
     def add_line(self, text):
         self.add(self.head.line(text))
@@ -194,9 +244,9 @@ class Step:
         try:
             script = os.path.join(self.folder, "_script.sh")
             lines = resolve(self.step["commands"], self.job)
-            write_file(script, "\n".join(lines) + "\n", 0o700)
+            script = write_file(script, "\n".join(lines) + "\n", 0o700)
             child = subprocess.Popen(
-                ["sh", "-c", script],
+                run_by(script, lines),
                 cwd=resolve([self.step["working_directory"]], self.job)[0] or None,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -268,8 +318,16 @@ class Step:
         return TIMEOUT_ELSE
 
 
+def run_by(script, lines):
+    """As the agent does; what is in memory cannot be executed itself, as `/run` is mounted without that right."""
+    if not script.startswith(SPARE):
+        return ["sh", "-c", script]
+    first = "\n".join(lines).split("\n", 1)[0]
+    return (first[2:].split(None, 1) if first.startswith("#!") else ["sh"]) + [script]
+
+
 def cancelled(folder):
-    return os.path.exists(os.path.join(folder, "cancel"))
+    return exists(os.path.join(folder, "cancel"))
 
 
 def after_the_fact(result, step):
@@ -745,6 +803,13 @@ class Agent:
             os.mkdir(folder, 0o700)
         except FileExistsError:
             return
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            folder = spare(folder)
+            if os.path.isdir(folder):
+                return
+            os.makedirs(folder, mode=0o700)
         job["instance_id"] = self.instance_id
         job["region"] = self.cloud.region
         job["metadata"] = self.cloud.metadata
@@ -755,6 +820,7 @@ class Agent:
         """Starts a worker that holds the job's lock for as long as it lives."""
         job["boot"] = self.boot
         write_file(os.path.join(folder, "job.json"), json.dumps(job), 0o600)
+        # The lock has no content: a folder that could be made has room for its name.
         lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -769,6 +835,8 @@ class Agent:
 
     def stop(self, command_id):
         folder = self.folder(command_id)
+        if not os.path.isdir(folder) and os.path.exists(os.path.join(spare(folder), "lock")):
+            folder = spare(folder)
         if os.path.isdir(folder):
             write_file(os.path.join(folder, "cancel"), "", 0o600)
             return
@@ -777,23 +845,27 @@ class Agent:
 
     def recover(self):
         """Goes on with what an earlier run of this agent left."""
-        for name in sorted(os.listdir(self.jobs)):
-            folder = self.folder(name)
+        begun = {name: self.folder(name) for name in os.listdir(self.jobs)}
+        if os.path.isdir(spare(self.jobs)):
+            for name in os.listdir(spare(self.jobs)):
+                begun.setdefault(name, spare(self.folder(name)))
+        for name, folder in sorted(begun.items()):
             job = read_json(os.path.join(folder, "job.json"))
             rebooted = job is not None and job["boot"] != self.boot
             again = os.path.join(folder, "again")
             if job is None:
                 # Ended between making the folder and the job; the service offers it again.
-                shutil.rmtree(folder)
-            elif os.path.exists(again):
+                remove_folder(folder)
+            elif exists(again):
                 if rebooted:
-                    os.remove(again)
+                    remove(spare(again))
+                    remove(again)
                     self.start(folder, job)
                 elif not self.reboot(name):
                     self.watch(folder, job, None)
             elif rebooted and read_json(os.path.join(folder, "result.json")) is None:
                 log("command %s was interrupted by a reboot" % name)
-                shutil.rmtree(folder)
+                remove_folder(folder)
             else:
                 self.watch(folder, job, None)
 
@@ -822,7 +894,7 @@ class Agent:
         if results is None:
             results = read_json(so_far) or []
             step = job["steps"][len(results)]
-            if not os.path.exists(os.path.join(folder, "again")):
+            if not exists(os.path.join(folder, "again")):
                 results.append(failed(step, "the worker of this command ended without a result"))
             elif self.reboot(job["command_id"]):
                 return
@@ -832,7 +904,7 @@ class Agent:
             log("command %s: %s: %s, exit status %d"
                 % (job["command_id"], result["name"], result["status"], result["code"]))
         self.patiently(self.report, job["command_id"], results, True)
-        shutil.rmtree(folder)
+        remove_folder(folder)
         with self.lock:
             self.held.discard(job["command_id"])
 

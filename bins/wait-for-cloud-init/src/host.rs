@@ -7,6 +7,9 @@ use jiff::Timestamp;
 
 /// So many probes may fail on a host in a row before it counts as failed.
 const PROBES: u32 = 3;
+/// With less room on `/` nothing can be installed or even noted: the disk counts as full.
+const LEAST_ROOM_KIB: u64 = 1024;
+const FREE_SPACE: &str = "free some space on the host (`du -xh / | sort -h | tail` shows who has it), or give it a larger disk";
 /// An answer usually takes two seconds: delivery, two starts of Python, and the way back.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(15);
 
@@ -242,6 +245,10 @@ impl HostWait {
             ),
             Some(CloudInit::Running { .. }) | None if self.failed_probes >= PROBES => {
                 let words = self.trouble.as_deref().unwrap_or("no answer");
+                if words.to_lowercase().contains("no space left on device") {
+                    let cause = format!("the disk of the host is full: {words}");
+                    return Some(finding(Verdict::Failed, &cause, FREE_SPACE));
+                }
                 let cause = format!(
                     "the host could not say how cloud-init stands, {PROBES} times: {words}"
                 );
@@ -249,6 +256,13 @@ impl HostWait {
             }
             Some(CloudInit::Running { .. }) | None => return None,
             Some(_) if checks_count && self.checks != Checks::Ok => return None,
+            Some(_) if self.room_kib().is_some_and(|room| room < LEAST_ROOM_KIB) => {
+                let room = self.room_kib().unwrap_or_default();
+                let cause = format!(
+                    "cloud-init finished, but the disk of the host is full: {room} KiB are free on `/`"
+                );
+                finding(Verdict::Failed, &cause, FREE_SPACE)
+            }
             Some(CloudInit::Degraded { recovered, only_deprecated }) => Finding {
                 only_deprecated,
                 ..finding(
@@ -260,6 +274,10 @@ impl HostWait {
             Some(CloudInit::Done) => finding(Verdict::Ready, &self.praise(), ""),
         };
         Some(found)
+    }
+
+    fn room_kib(&self) -> Option<u64> {
+        self.reading.as_ref().and_then(|reading| reading.room_kib)
     }
 
     /// `cloud-init 22.4.2 finished 34.5 s after launch`.
@@ -396,6 +414,30 @@ pub(crate) mod tests {
         assert_eq!(verdict(&mut host), None);
         host.failed_probe("exit status 127");
         assert_eq!(verdict(&mut host).unwrap().0, Verdict::Failed);
+    }
+
+    #[test]
+    fn a_full_disk_is_named_whether_the_host_can_answer_or_not() {
+        let mut mute = running();
+        for _ in 0..PROBES {
+            mute.failed_probe("mkdir: cannot create directory: No space left on device");
+        }
+        let mut answers = running();
+        let result = json!({"v1": {"datasource": "DataSourceEc2", "errors": []}});
+        let full = Reading { room_kib: Some(12), result: Some(result), ..Reading::default() };
+        let ample = Reading { room_kib: Some(LEAST_ROOM_KIB), ..full.clone() };
+        answers.saw_reading(full);
+        for host in [&mut mute, &mut answers] {
+            host.decide(false);
+            let finding = host.finding.clone().unwrap();
+            assert_eq!(finding.verdict, Verdict::Failed);
+            assert!(finding.cause.contains("the disk of the host is full"), "{}", finding.cause);
+            assert!(finding.next.contains("larger disk"), "{}", finding.next);
+        }
+        let mut well = running();
+        well.saw_reading(ample);
+        well.decide(false);
+        assert_eq!(well.finding.unwrap().verdict, Verdict::Ready);
     }
 
     #[test]

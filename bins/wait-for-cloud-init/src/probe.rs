@@ -63,6 +63,7 @@ printf 'clock=%s %s\n' "$(date +%s.%N)" "$(cut -d ' ' -f 1 /proc/uptime)"
 printf 'final=%s\n' "$(final)"
 [ -e $dir/disabled ] && printf 'marker=disabled\n'
 leaving && printf 'leaving=1\n'
+[ -w / ] && printf 'room=%s\n' "$(df -Pk / | { read -r _; read -r _ _ _ free _; echo "$free"; })"
 printf 'result=%s\n' "$(flat $dir/result.json)"
 printf 'status=%s\n' "$(flat $dir/status.json)"
 printf 'long=%s\n' "$long"
@@ -87,6 +88,8 @@ pub struct Reading {
     pub leaving: bool,
     /// Whether cloud-init's generator left its mark that it is off.
     pub marked_disabled: bool,
+    /// KiB that are free on the root file system; unknown where it is read-only.
+    pub room_kib: Option<u64>,
     /// `/run/cloud-init/result.json`; it is written last.
     pub result: Option<Value>,
     /// `/run/cloud-init/status.json`.
@@ -110,6 +113,7 @@ pub fn parse(output: &str) -> Option<Reading> {
             "clock" => reading.booted_at = booted_at(value),
             "final" => value.clone_into(&mut reading.final_unit),
             "leaving" => reading.leaving = value == "1",
+            "room" => reading.room_kib = value.parse().ok(),
             "marker" => reading.marked_disabled = value == "disabled",
             "result" => reading.result = serde_json::from_str(value).ok(),
             "status" => reading.status = serde_json::from_str(value).ok(),
@@ -139,11 +143,12 @@ mod tests {
 
     #[test]
     fn an_answer_is_whole_or_nothing() {
-        let text = "probe=1\nbinary=/usr/bin/cloud-init\nversion=/usr/bin/cloud-init 22.4.2\nboot=b\nclock=1700000100.5 100.25\nfinal=active\n\
+        let text = "probe=1\nbinary=/usr/bin/cloud-init\nversion=/usr/bin/cloud-init 22.4.2\nboot=b\nclock=1700000100.5 100.25\nfinal=active\nroom=812\n\
                     result={ \"v1\": {} }\nstatus={ \"v1\": { \"a\": \"x=y\" } }\nlong=status: done|detail:|DataSourceEc2|\nend=1\n";
         let reading = parse(text).unwrap();
         assert_eq!(reading.version, "/usr/bin/cloud-init 22.4.2");
         assert_eq!(reading.booted_at, Some(1_700_000_000.25));
+        assert_eq!(reading.room_kib, Some(812));
         assert_eq!(reading.status.unwrap()["v1"]["a"], "x=y");
         assert_eq!(reading.long, ["status: done", "detail:", "DataSourceEc2"]);
         for end in 0..text.len() - 6 {
