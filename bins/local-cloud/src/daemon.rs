@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use deploy_cli::{Context, Exit};
 use tokio::net::TcpListener;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 use crate::args::ServeArgs;
 use crate::autoscaling::AutoScaling;
@@ -21,7 +21,7 @@ use crate::faults::Faults;
 use crate::hosts::Hosts;
 use crate::image::Store;
 use crate::place::{Place, State, Terms};
-use crate::process::Identity;
+use crate::process::{self, Identity};
 use crate::proxy::{self, Proxy};
 use crate::ssm::Ssm;
 use crate::tls::Authority;
@@ -180,7 +180,7 @@ fn start_moto(python: &Path, place: &Place, images: &Store) -> Result<(Child, St
     })?;
     let second = log.try_clone().map_err(|error| Error::setup("cannot log", error))?;
     let port = free_port()?;
-    let child = Command::new(python)
+    let child = process::command(python)
         .arg(&script)
         .args(["--host", "127.0.0.1", "--port", &port.to_string()])
         .env("MOTO_AMIS_PATH", &amis)
@@ -192,7 +192,6 @@ fn start_moto(python: &Path, place: &Place, images: &Store) -> Result<(Child, St
         .stdin(Stdio::piped())
         .stdout(log)
         .stderr(second)
-        .kill_on_drop(true)
         .spawn()
         .map_err(|error| Error::setup("cannot start moto", error))?;
     Ok((child, format!("http://127.0.0.1:{port}")))
@@ -216,7 +215,7 @@ async fn wait_for(
         let ended = child.as_mut().and_then(|child| child.try_wait().ok().flatten());
         if let Some(status) = ended {
             let text = std::fs::read_to_string(place.upstream_log()).unwrap_or_default();
-            let why = format!("{status}: {}", crate::process::last_lines(&text, 3));
+            let why = format!("{status}: {}", process::last_lines(&text, 3));
             return Err(Error::setup("moto ended while it started", why));
         }
         if tokio::time::Instant::now() > deadline {

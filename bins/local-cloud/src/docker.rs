@@ -96,18 +96,12 @@ impl Docker {
             path: archive.to_owned(),
             source,
         })?;
-        let output = tokio::process::Command::new("docker")
-            .args(["cp", "-", &format!("{}:/", self.container(instance_id))])
-            .stdin(file)
-            .kill_on_drop(true)
-            .output()
-            .await
-            .map_err(|error| Error::setup("cannot run docker", error))?;
+        let target = format!("{}:/", self.container(instance_id));
+        let output = process::capture_file("docker", ["cp", "-", &target], file).await?;
         if output.status.success() {
             return Ok(());
         }
-        let said = String::from_utf8_lossy(&output.stderr);
-        Err(Error::Program { program: "docker cp".into(), output: last_lines(&said, 3) })
+        Err(Error::Program { program: "docker cp".into(), output: last_lines(&output.stderr, 3) })
     }
 
     /// Runs a command inside a host.

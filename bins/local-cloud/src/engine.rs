@@ -16,6 +16,12 @@ use crate::error::Error;
 /// Where the engine listens unless it was told otherwise.
 const SOCKET: &str = "/var/run/docker.sock";
 
+/// How long the engine may take over a question, and over work on a container. It is asked on a socket of this machine:
+/// when this passes it hangs.
+const QUESTION: Duration = Duration::from_secs(30);
+/// See [`QUESTION`].
+const WORK: Duration = Duration::from_secs(120);
+
 /// A connection to the engine; clones share it.
 #[derive(Debug, Clone)]
 pub struct Engine {
@@ -85,7 +91,7 @@ impl Engine {
 
     /// A container as it is now; `None` when there is none.
     pub async fn inspect(&self, name: &str) -> Result<Option<Container>, Error> {
-        let answer = self.call("inspect", self.client.get(url(name, "/json"))).await?;
+        let answer = self.call("inspect", self.client.get(url(name, "/json")).timeout(QUESTION)).await?;
         if answer.status().as_u16() == 404 {
             return Ok(None);
         }
@@ -97,7 +103,7 @@ impl Engine {
 
     /// Starts a container; one that runs is left alone.
     pub async fn start(&self, name: &str) -> Result<(), Error> {
-        let answer = self.call("start", self.client.post(url(name, "/start"))).await?;
+        let answer = self.call("start", self.client.post(url(name, "/start")).timeout(WORK)).await?;
         good("start", answer).await.map(drop)
     }
 
@@ -105,7 +111,7 @@ impl Engine {
     /// ended.
     pub async fn stop(&self, name: &str, patience: Duration) -> Result<(), Error> {
         let path = format!("/stop?t={}", patience.as_secs().max(1));
-        let answer = self.call("stop", self.client.post(url(name, &path))).await?;
+        let answer = self.call("stop", self.client.post(url(name, &path)).timeout(patience + WORK)).await?;
         if answer.status().as_u16() == 404 {
             return Ok(());
         }
@@ -114,7 +120,7 @@ impl Engine {
 
     /// Removes a container, running or not, with its anonymous volumes. One that is not there is removed.
     pub async fn remove(&self, name: &str) -> Result<(), Error> {
-        let request = self.client.delete(url(name, "?force=true&v=true"));
+        let request = self.client.delete(url(name, "?force=true&v=true")).timeout(WORK);
         let answer = self.call("rm", request).await?;
         // 409: another call is removing it already.
         if matches!(answer.status().as_u16(), 404 | 409) {
@@ -126,7 +132,7 @@ impl Engine {
     /// The last lines of a container's terminal, whether it runs or not.
     pub async fn console(&self, name: &str, lines: u32) -> Result<String, Error> {
         let path = format!("/logs?stdout=true&stderr=true&tail={lines}");
-        let answer = self.call("logs", self.client.get(url(name, &path))).await?;
+        let answer = self.call("logs", self.client.get(url(name, &path)).timeout(QUESTION)).await?;
         if answer.status().as_u16() == 404 {
             return Ok(String::new());
         }
@@ -198,7 +204,8 @@ fn lost(what: &str, error: &reqwest::Error) -> Error {
     if error.is_connect() {
         return Error::DockerGone { why: format!("`docker {what}` finds nobody") };
     }
-    Error::Program { program: format!("docker {what}"), output: error.to_string() }
+    let output = if error.is_timeout() { "the engine hangs".to_owned() } else { error.to_string() };
+    Error::Program { program: format!("docker {what}"), output }
 }
 
 async fn good(what: &str, answer: reqwest::Response) -> Result<reqwest::Response, Error> {

@@ -77,6 +77,22 @@ pub enum Error {
         /// The end of what it said.
         output: String,
     },
+    /// A program that is needed did not end.
+    #[error("`{program}` did not end within {}", deploy_cli::human(*.after))]
+    TooLate {
+        /// Program and first argument.
+        program: String,
+        /// How long it had.
+        after: std::time::Duration,
+    },
+    /// Something of a cloud could not be removed.
+    #[error("not removed: {}", .left.join("; "))]
+    Left {
+        /// What, and why not.
+        left: Vec<String>,
+        /// Whether a deadline is the reason.
+        late: bool,
+    },
     /// A file or folder could not be read or written.
     #[error("cannot {doing} `{}`", path.display())]
     File {
@@ -137,6 +153,8 @@ impl Failure for Error {
             Self::BadInput(_) | Self::NoSuchHost { .. } => Exit::Usage,
             Self::NoSuchImage { .. } | Self::BadImage { .. } => Exit::Usage,
             Self::BadRegistry { .. } => Exit::Unavailable,
+            Self::TooLate { .. } | Self::Left { late: true, .. } => Exit::Timeout,
+            Self::Left { late: false, .. } => Exit::Unavailable,
             Self::Stopped(exit) => *exit,
         }
     }
@@ -158,6 +176,15 @@ impl Failure for Error {
                 path.display()
             )),
             Self::DockerGone { .. } => Some(START_DOCKER.into()),
+            Self::TooLate { program, .. } if program.starts_with("docker") => Some(
+                "the Docker engine hangs, or is very busy: look at it with `docker info`, then try again".into(),
+            ),
+            Self::TooLate { program, .. } => {
+                Some(format!("see why it hangs by running it by hand: `{program} …`"))
+            }
+            Self::Left { .. } => {
+                Some("mend that and run `local-cloud down` again: it removes what is left".into())
+            }
             Self::Program { output, .. }
                 if output.contains("Cannot connect to the Docker daemon") =>
             {

@@ -74,7 +74,7 @@ pub async fn run(args: &Args, ctx: &Context) -> Result<Ending, Error> {
     let place = args.command.folders().place(project)?;
     let done = match &args.command {
         Command::Up(up) => commands::up::up(up, project, &place, ctx).await?,
-        Command::Down(_) => commands::down::down(project, &place, ctx).await?,
+        Command::Down(down) => commands::down::down(down, project, &place, ctx).await?,
         Command::Status(_) => commands::status::status(project, &place, ctx).await?,
         Command::Fault(fault) => commands::fault::fault(fault, project, &place, ctx).await?,
         Command::Events(events) => {

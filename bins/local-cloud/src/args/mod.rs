@@ -32,7 +32,7 @@ pub enum Command {
     /// Start the rehearsal cloud and print the environment to reach it, for `eval`.
     Up(UpArgs),
     /// Remove it: hosts, networks, processes and state, also after a crash. Caches stay.
-    Down(Shared),
+    Down(DownArgs),
     /// Show what runs.
     Status(Shared),
     /// Make something go wrong: add, list or remove faults.
@@ -55,7 +55,8 @@ impl Command {
     fn shared(&self) -> &Shared {
         match self {
             Self::Up(args) => &args.shared,
-            Self::Down(args) | Self::Status(args) => args,
+            Self::Down(args) => &args.shared,
+            Self::Status(args) => args,
             Self::Fault(args) => args.action.shared(),
             Self::Events(args) => &args.shared,
             Self::Logs(args) => &args.shared,
@@ -132,7 +133,8 @@ pub struct UpArgs {
     #[arg(long = "suite", value_name = "SUITE", value_parser = a_suite())]
     pub suites: Vec<&'static Suite>,
 
-    /// How long it may take to answer once it was started; the time to build images does not count.
+    /// How long this machine's programs may take to answer while it looks around, and the endpoint once it was
+    /// started; the time to install the emulator and to build images does not count.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = deploy_cli::parse_duration)]
     pub timeout: std::time::Duration,
 
@@ -147,6 +149,18 @@ pub struct UpArgs {
     /// The way to the network.
     #[command(flatten)]
     pub proxies: Proxies,
+
+    /// What every command has.
+    #[command(flatten)]
+    pub shared: Shared,
+}
+
+/// `down`.
+#[derive(Debug, clap::Args)]
+pub struct DownArgs {
+    /// How long it may take; then it says what it could not remove.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = deploy_cli::parse_duration)]
+    pub timeout: std::time::Duration,
 
     /// What every command has.
     #[command(flatten)]

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use deploy_cli::{Context, Done, Exit};
 
+use crate::args::DownArgs;
 use crate::docker::Docker;
 use crate::error::Error;
 use crate::firewall;
 use crate::place::Place;
-use crate::process::run;
+use crate::process::{run, within};
 
 /// What was removed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -22,8 +23,17 @@ pub struct Removed {
 }
 
 /// Removes everything and says what.
-pub async fn down(project: &str, place: &Place, ctx: &Context) -> Result<Done, Error> {
-    let removed = remove(project, place).await?;
+pub async fn down(
+    args: &DownArgs,
+    project: &str,
+    place: &Place,
+    ctx: &Context,
+) -> Result<Done, Error> {
+    let removed = tokio::select! {
+        biased;
+        exit = ctx.stopped() => return Err(Error::Stopped(exit)),
+        removed = within(args.timeout, remove(project, place)) => removed?,
+    };
     let title = if removed == Removed::default() {
         format!("nothing of the rehearsal cloud `{project}` was left")
     } else {
@@ -71,16 +81,31 @@ pub async fn remove(project: &str, place: &Place) -> Result<Removed, Error> {
         let late = docker.containers().await?;
         removed.hosts += late.len();
         Docker::remove(&late).await?;
-        Ok(())
+        Ok::<(), Error>(())
     }
     .await;
-    let firewall = firewall::remove(project).await;
-    docker_things.and(firewall)?;
-    crate::image::sweep(&place.cache)?;
-    match std::fs::remove_dir_all(&place.state) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::File { doing: "remove", path: place.state.clone(), source })
-        }
-        _ => Ok(removed),
+    let steps = [
+        ("hosts and networks", docker_things),
+        ("packet rules", firewall::remove(project).await),
+        ("what image builds left", crate::image::sweep(&place.cache)),
+    ];
+    let mut failed: Vec<(&str, Error)> =
+        steps.into_iter().filter_map(|(what, step)| Some((what, step.err()?))).collect();
+    // The state says what there is; it stays until that is gone.
+    if failed.is_empty()
+        && let Err(source) = std::fs::remove_dir_all(&place.state)
+        && source.kind() != std::io::ErrorKind::NotFound
+    {
+        let error = Error::File { doing: "remove", path: place.state.clone(), source };
+        failed.push(("the state", error));
     }
+    if failed.len() == 1 && !matches!(failed[0].1, Error::TooLate { .. }) {
+        return Err(failed.remove(0).1);
+    }
+    if failed.is_empty() {
+        return Ok(removed);
+    }
+    let late = failed.iter().any(|(_, error)| matches!(error, Error::TooLate { .. }));
+    let left = failed.into_iter().map(|(what, error)| format!("{what} ({error})")).collect();
+    Err(Error::Left { left, late })
 }

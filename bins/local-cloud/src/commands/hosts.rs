@@ -65,9 +65,7 @@ fn pick(wanted: &str, hosts: Vec<HostStatus>) -> Result<HostStatus, Error> {
 
 /// Runs `docker` on this terminal; its exit status is ours.
 async fn attached(args: &[&str]) -> Result<u8, Error> {
-    let status = tokio::process::Command::new("docker")
-        .args(args)
-        .status()
+    let status = crate::process::on_terminal("docker", args)
         .await
         .map_err(|error| Error::setup("cannot run docker", error))?;
     Ok(code(status))

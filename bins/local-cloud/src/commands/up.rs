@@ -2,12 +2,11 @@
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use deploy_cli::report::Report;
 use deploy_cli::{Context, Done, Exit};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 use super::{ask, down, image, room, running};
 use crate::args::{Proxies, UpArgs};
@@ -16,7 +15,7 @@ use crate::error::Error;
 use crate::image::suites::{Suite, USUAL};
 use crate::image::{Bootable, Store};
 use crate::place::{Place, State, Terms, make_folder};
-use crate::process::{Identity, capture, last_lines};
+use crate::process::{self, Identity, capture, last_lines, within};
 use crate::tls::Authority;
 use crate::{DEFAULT_REGION, venv};
 
@@ -31,24 +30,14 @@ pub async fn up(args: &UpArgs, project: &str, place: &Place, ctx: &Context) -> R
         ctx.progress().note(&format!("already runs, process {}", state.daemon.pid));
         return found(&state, args, place, ctx).await;
     }
-    let engine = check_machine(args).await?;
+    let engine = unless_stopped(ctx, within(args.timeout, check_machine(args))).await?;
     make_folder(&place.cache)?;
     // Two people at once: the second waits and finds what the first one made.
     let lock = lock(&place.cache.join("local-cloud.lock"), ctx).await?;
     if let Some(state) = running(place) {
         return found(&state, args, place, ctx).await;
     }
-    let serve = match prepare(args, project, place, &engine, ctx).await {
-        Ok(serve) => serve,
-        Err(error) => {
-            // Ctrl-C reaches the programs that were running as well; their failing is not the reason.
-            return Err(tokio::select! {
-                biased;
-                exit = ctx.stopped() => Error::Stopped(exit),
-                () = tokio::time::sleep(Duration::from_millis(10)) => error,
-            });
-        }
-    };
+    let serve = unless_stopped(ctx, prepare(args, project, place, &engine, ctx)).await?;
     let started = start(&serve, args, place, ctx).await;
     drop(lock);
     match started {
@@ -60,9 +49,21 @@ pub async fn up(args: &UpArgs, project: &str, place: &Place, ctx: &Context) -> R
             {
                 ctx.untrusted("end of the daemon's log", &last_lines(&log, 10));
             }
-            down::remove(project, place).await?;
+            within(args.timeout, down::remove(project, place)).await?;
             Err(error)
         }
+    }
+}
+
+/// Work that ends at once when a signal comes; the programs that it had started end with it.
+async fn unless_stopped<T>(
+    ctx: &Context,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::select! {
+        biased;
+        exit = ctx.stopped() => Err(Error::Stopped(exit)),
+        done = work => done,
     }
 }
 
@@ -141,7 +142,7 @@ async fn prepare(
     if place.state.exists() {
         ctx.progress().step("removing what an earlier one left behind");
     }
-    down::remove(project, place).await?;
+    within(args.timeout, down::remove(project, place)).await?;
     make_folder(&place.state)?;
     find_room(&place.state)?;
     let authority = Authority::open(&place.authority())?;
@@ -157,10 +158,7 @@ async fn prepare(
         Some(url) => serve.push(format!("--upstream={url}")),
         None => {
             let folder = place.venv();
-            let python = tokio::select! {
-                python = venv::ensure(&folder, ctx.progress()) => python?,
-                exit = ctx.stopped() => return Err(Error::Stopped(exit)),
-            };
+            let python = venv::ensure(&folder, ctx.progress()).await?;
             serve.push(format!("--python={}", python.display()));
         }
     }
@@ -233,16 +231,13 @@ async fn wait_for(
             Err(Error::setup("the daemon ended while it started", why))
         }
         () = tokio::time::sleep(args.timeout) => {
-            let why = format!("not within {}", deploy_cli::human(args.timeout));
-            Err(Error::setup("the daemon does not answer", why))
+            Err(Error::TooLate { program: "local-cloud serve".into(), after: args.timeout })
         }
         exit = ctx.stopped() => Err(Error::Stopped(exit)),
     }
 }
 
 fn spawn(serve: &[String], args: &UpArgs, place: &Place) -> Result<Child, Error> {
-    // Not its path: a rebuild may have replaced the file while the image was built.
-    let program = "/proc/self/exe";
     let log_path = place.daemon_log();
     let log = File::create(&log_path).map_err(|source| Error::File {
         doing: "write",
@@ -250,9 +245,8 @@ fn spawn(serve: &[String], args: &UpArgs, place: &Place) -> Result<Child, Error>
         source,
     })?;
     let second = log.try_clone().map_err(|error| Error::setup("cannot log", error))?;
-    let mut command = Command::new(program);
-    command.arg0("local-cloud");
-    command.args(serve).current_dir("/").stdin(Stdio::null()).stdout(log).stderr(second);
+    let mut command = process::daemon();
+    command.args(serve).stdout(log).stderr(second);
     for (flag, folder) in [
         ("--state-home", &args.shared.folders.state_home),
         ("--cache-home", &args.shared.folders.cache_home),
@@ -316,15 +310,23 @@ async fn check_machine(args: &UpArgs) -> Result<Engine, Error> {
         ("nft", "nftables"),
         ("unshare", "util-linux"),
         ("nsenter", "util-linux"),
+        ("setpriv", "util-linux"),
         ("debootstrap", "debootstrap"),
     ] {
         // It runs even where it refuses the flag; only a program that is not there cannot be started.
-        if capture(program, ["--version"], None).await.is_err() {
-            missing.push(format!("the program `{program}` (`apt-get install {package}`)"));
+        match capture(program, ["--version"], None).await {
+            Ok(_) => {}
+            Err(late @ Error::TooLate { .. }) => return Err(late),
+            Err(_) => {
+                missing.push(format!("the program `{program}` (`apt-get install {package}`)"));
+            }
         }
     }
     if args.upstream.is_none() {
         let probe = capture("python3", ["-c", "import ensurepip, venv"], None).await;
+        if let Err(late @ Error::TooLate { .. }) = probe {
+            return Err(late);
+        }
         if !probe.is_ok_and(|output| output.status.success()) {
             missing.push("Python 3 with venv (`apt-get install python3-venv`)".into());
         }
@@ -344,6 +346,7 @@ async fn check_machine(args: &UpArgs) -> Result<Engine, Error> {
             missing.extend(check_disk(Path::new(&engine.root)));
             Some(engine)
         }
+        Err(late @ Error::TooLate { .. }) => return Err(late),
         Err(_) => {
             missing.push(
                 "a Docker engine that answers (`apt-get install docker.io`, then start `dockerd`)"

@@ -6,14 +6,13 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::Command;
 
 use super::suites::{Sources, Suite};
 use super::{CLOCK_LABEL, CLOUD_INIT_LABEL, Listener, SYSTEMD_LABEL, Said};
 use crate::docker::Docker;
 use crate::error::Error;
 use crate::place::make_folder;
-use crate::process::{last_lines, run, run_all};
+use crate::process::{command, last_lines, run, run_all};
 
 pub(super) const BASE_RECIPE: &str = include_str!("../../image/base.sh");
 const LAYER_RECIPE: &str = include_str!("../../image/layer.sh");
@@ -28,6 +27,9 @@ const CHANGES: [&str; 3] = ["CMD [\"/usr/sbin/rehearsal-boot\"]", "USER root", "
 /// All that a layer is made of but the certificate.
 pub(super) const LAYER_PARTS: [&str; 8] =
     [LAYER_RECIPE, BOOT, CLOUD_CONFIG, AGENT, AGENT_UNIT, CHANGES[0], CHANGES[1], CHANGES[2]];
+
+/// How long a build may take: ten times what it takes on a slow line.
+const LONGEST_BUILD: Duration = Duration::from_secs(45 * 60);
 
 const WORK_PREFIX: &str = "local-cloud-work-";
 
@@ -85,7 +87,7 @@ pub(super) async fn base(
         log.display()
     )));
     // A mount and process namespace of its own: whatever ends the script ends its children and mounts with it.
-    let mut child = Command::new("unshare")
+    let mut child = command("unshare")
         .args(["--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "bash"])
         .arg(&script)
         .env("SUITE", suite.release)
@@ -93,16 +95,20 @@ pub(super) async fn base(
         .env("ROOT", &root)
         .env("APT", &apt)
         .env("TAG", tag)
-        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log_file.try_clone().map_err(|error| Error::setup("cannot log", error))?)
-        .kill_on_drop(true)
         .spawn()
         .map_err(|error| Error::setup("cannot start the image build", error))?;
     let begun = Instant::now();
-    follow(&mut child, log_file, begun, say).await?;
-    let status =
-        child.wait().await.map_err(|error| Error::setup("cannot wait for the build", error))?;
+    let built = tokio::time::timeout(LONGEST_BUILD, async {
+        follow(&mut child, log_file, begun, say).await?;
+        child.wait().await.map_err(|error| Error::setup("cannot wait for the build", error))
+    });
+    let Ok(status) = built.await else {
+        let program = format!("image build of {}", suite.name);
+        return Err(Error::TooLate { program, after: LONGEST_BUILD });
+    };
+    let status = status?;
     if !status.success() {
         let text = std::fs::read_to_string(&log).unwrap_or_default();
         say(Said::Log(tail(&text, 25)));
