@@ -90,6 +90,8 @@ pub async fn serve(
     };
     let ec2 = Arc::new(Ec2::new(settings, upstream.clone(), hosts.clone(), faults.clone()));
     tokio::spawn(Arc::clone(&ec2).follow_network_faults());
+    let keeper = Arc::clone(&ec2);
+    tokio::spawn(async move { keeper.networks.keep().await });
     if let Err(refusal) = ec2.complete_defaults().await {
         // Another emulator may not know these calls; then its default VPC stays as it is.
         log::line(format_args!("the default VPC stays as it is: {}", refusal.message));
@@ -112,6 +114,10 @@ pub async fn serve(
         hops: {
             let ec2 = Arc::clone(&ec2);
             Arc::new(move |caller| ec2.metadata_hops(caller))
+        },
+        guest: {
+            let ec2 = Arc::clone(&ec2);
+            Arc::new(move |caller, vpc| ec2.is_guest(caller, vpc))
         },
     });
     let control = Control {

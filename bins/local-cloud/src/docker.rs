@@ -66,10 +66,11 @@ impl Docker {
         words(run("docker", ["ps", "--all", "--quiet", "--filter", &filter], None).await?)
     }
 
-    /// Ids of all networks of the project.
+    /// Names of all networks of the project.
     pub async fn networks(&self) -> Result<Vec<String>, Error> {
         let filter = format!("label={}", self.label());
-        words(run("docker", ["network", "ls", "--quiet", "--filter", &filter], None).await?)
+        let args = ["network", "ls", "--format", "{{.Name}}", "--filter", &filter];
+        words(run("docker", args, None).await?)
     }
 
     /// Removes containers, running or not, with their anonymous volumes.

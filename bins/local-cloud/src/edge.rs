@@ -1,12 +1,11 @@
-//! What hosts reach at the edge of their VPC: instance metadata, and the AWS APIs with TLS.
+//! What hosts reach at the edge of their VPC: instance metadata, and the AWS APIs with TLS. Nobody else is answered.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::ConnectInfo;
-use axum::serve::ListenerExt as _;
 use axum::{Extension, Router};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -23,6 +22,8 @@ pub struct Edge {
     pub tls: TlsAcceptor,
     /// How many hops instance metadata may go to a caller; `None` is as many as it takes.
     pub hops: Arc<dyn Fn(IpAddr) -> Option<u32> + Send + Sync>,
+    /// Whether a caller is a living host of this VPC.
+    pub guest: Arc<dyn Fn(IpAddr, &str) -> bool + Send + Sync>,
 }
 
 impl std::fmt::Debug for Edge {
@@ -31,35 +32,39 @@ impl std::fmt::Debug for Edge {
     }
 }
 
+/// What a port of the edge serves.
+#[derive(Debug, Clone, Copy)]
+enum Port {
+    Metadata,
+    Tls,
+}
+
 impl Edge {
-    /// Serves instance metadata until it is aborted. What it sends goes as many hops as the asking instance allows
-    /// (`HttpPutResponseHopLimit`): with one, a container on the host gets no answer, as on AWS.
-    pub fn serve_metadata(&self, listener: TcpListener) -> AbortHandle {
-        let hops = Arc::clone(&self.hops);
-        let listener = listener.tap_io(move |stream| {
-            let limit = stream.peer_addr().ok().and_then(|caller| (*hops)(caller.ip()));
-            // A connection that has just ended takes no option, and needs none.
-            if let Some(limit) = limit {
-                let _ = stream.set_ttl(limit);
-            }
-        });
-        let service = self.metadata.clone().into_make_service_with_connect_info::<SocketAddr>();
-        tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, service).await {
-                log::line(format_args!("instance metadata ended: {error}"));
-            }
-        })
-        .abort_handle()
+    /// Serves instance metadata to hosts of a VPC until it is aborted. What it sends goes as many hops as the asking
+    /// instance allows (`HttpPutResponseHopLimit`): with one, a container on the host gets no answer, as on AWS.
+    pub fn serve_metadata(&self, listener: TcpListener, vpc: &str) -> AbortHandle {
+        self.serve(listener, vpc, Port::Metadata)
     }
 
-    /// Serves the AWS APIs with TLS until it is aborted.
-    pub fn serve_tls(&self, listener: TcpListener) -> AbortHandle {
-        let edge = self.clone();
+    /// Serves the AWS APIs with TLS to hosts of a VPC until it is aborted.
+    pub fn serve_tls(&self, listener: TcpListener, vpc: &str) -> AbortHandle {
+        self.serve(listener, vpc, Port::Tls)
+    }
+
+    fn serve(&self, listener: TcpListener, vpc: &str, port: Port) -> AbortHandle {
+        let (edge, vpc) = (self.clone(), vpc.to_owned());
         tokio::spawn(async move {
             loop {
                 match listener.accept().await {
+                    // The packet rules let nobody else come here. Where those fail, this holds.
+                    Ok((stream, caller)) if !(*edge.guest)(caller.ip(), &vpc) => {
+                        log::line(format_args!(
+                            "refused: {caller} is no host of {vpc} ({port:?} at its edge)"
+                        ));
+                        drop(stream);
+                    }
                     Ok((stream, host)) => {
-                        tokio::spawn(edge.clone().connection(stream, host));
+                        tokio::spawn(edge.clone().connection(stream, host, port));
                     }
                     Err(error) => {
                         // Out of descriptors: the ones in use have to end first.
@@ -72,15 +77,70 @@ impl Edge {
         .abort_handle()
     }
 
-    async fn connection(self, stream: tokio::net::TcpStream, host: SocketAddr) {
-        let stream = match self.tls.accept(stream).await {
-            Ok(stream) => stream,
-            Err(error) => return log::line(format_args!("a host's TLS handshake failed: {error}")),
+    async fn connection(self, stream: TcpStream, host: SocketAddr, port: Port) {
+        // Who calls is known by its address.
+        let caller = Extension(ConnectInfo(host));
+        let ended = match port {
+            Port::Metadata => {
+                // A connection that has just ended takes no option, and needs none.
+                if let Some(limit) = (*self.hops)(host.ip()) {
+                    let _ = stream.set_ttl(limit);
+                }
+                listener::connection(stream, self.metadata.layer(caller), host.ip()).await
+            }
+            Port::Tls => match self.tls.accept(stream).await {
+                Ok(stream) => listener::connection(stream, self.api.layer(caller), host.ip()).await,
+                Err(error) => {
+                    return log::line(format_args!("a host's TLS handshake failed: {error}"));
+                }
+            },
         };
-        // Who calls is known by its address, as at instance metadata.
-        let api = self.api.layer(Extension(ConnectInfo(host)));
-        if let Err(error) = listener::connection(stream, api, host.ip()).await {
+        if let Err(error) = ended {
             log::line(format_args!("a host's connection ended: {error}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// What an edge answers at its metadata port and whether it speaks TLS, to callers that are guests or not.
+    async fn answers(guest: bool) -> (String, bool) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let authority = crate::tls::Authority::open(folder.path()).expect("an authority");
+        let service = || Router::new().fallback(|| async { "for hosts" });
+        let edge = Edge {
+            metadata: service(),
+            api: service(),
+            tls: authority.acceptor("us-east-1").expect("TLS"),
+            hops: Arc::new(|_| None),
+            guest: Arc::new(move |caller, vpc| guest && caller.is_loopback() && vpc == "vpc-1"),
+        };
+        let bind = || async { TcpListener::bind("127.0.0.1:0").await.expect("a port") };
+        let (metadata, tls) = (bind().await, bind().await);
+        let at = |listener: &TcpListener| listener.local_addr().expect("an address");
+        let (metadata_at, tls_at) = (at(&metadata), at(&tls));
+        edge.serve_metadata(metadata, "vpc-1");
+        edge.serve_tls(tls, "vpc-1");
+        let mut stream = TcpStream::connect(metadata_at).await.expect("it listens");
+        // It may hang up before it has read this.
+        let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+        let mut text = String::new();
+        let _ = stream.read_to_string(&mut text).await;
+        let mut stream = TcpStream::connect(tls_at).await.expect("it listens");
+        let _ = stream.write_all(b"no handshake at all, which TLS answers by an alert").await;
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes).await;
+        (text, !bytes.is_empty())
+    }
+
+    #[tokio::test]
+    async fn only_hosts_are_answered_at_the_edge() {
+        let (text, tls) = answers(true).await;
+        assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("for hosts") && tls, "{text}");
+        assert_eq!(answers(false).await, (String::new(), false));
     }
 }

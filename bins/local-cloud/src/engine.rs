@@ -91,7 +91,8 @@ impl Engine {
 
     /// A container as it is now; `None` when there is none.
     pub async fn inspect(&self, name: &str) -> Result<Option<Container>, Error> {
-        let answer = self.call("inspect", self.client.get(url(name, "/json")).timeout(QUESTION)).await?;
+        let answer =
+            self.call("inspect", self.client.get(url(name, "/json")).timeout(QUESTION)).await?;
         if answer.status().as_u16() == 404 {
             return Ok(None);
         }
@@ -103,7 +104,8 @@ impl Engine {
 
     /// Starts a container; one that runs is left alone.
     pub async fn start(&self, name: &str) -> Result<(), Error> {
-        let answer = self.call("start", self.client.post(url(name, "/start")).timeout(WORK)).await?;
+        let answer =
+            self.call("start", self.client.post(url(name, "/start")).timeout(WORK)).await?;
         good("start", answer).await.map(drop)
     }
 
@@ -111,7 +113,8 @@ impl Engine {
     /// ended.
     pub async fn stop(&self, name: &str, patience: Duration) -> Result<(), Error> {
         let path = format!("/stop?t={}", patience.as_secs().max(1));
-        let answer = self.call("stop", self.client.post(url(name, &path)).timeout(patience + WORK)).await?;
+        let answer =
+            self.call("stop", self.client.post(url(name, &path)).timeout(patience + WORK)).await?;
         if answer.status().as_u16() == 404 {
             return Ok(());
         }

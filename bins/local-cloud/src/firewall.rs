@@ -11,6 +11,7 @@ use std::net::Ipv4Addr;
 
 use crate::error::Error;
 use crate::process::{self, run};
+use crate::reach::cidr::Cidr;
 use crate::reach::filter;
 use crate::reach::plan::Plan;
 
@@ -26,6 +27,8 @@ pub struct Gateway {
     pub bridge: String,
     /// The VPC router's address, which is the bridge's own.
     pub address: Ipv4Addr,
+    /// The VPC's range.
+    pub range: Cidr,
     /// Port of instance metadata.
     pub metadata_port: u16,
     /// Port of the AWS APIs with TLS.
@@ -55,6 +58,18 @@ pub async fn apply(
 ) -> Result<(), Error> {
     let text = render(&table(project), gateways, resolvers, plan);
     run("nft", ["-f", "-"], Some(&text)).await.map(drop)
+}
+
+/// The project's tables as they are now, for comparison only; a missing one is an empty text.
+pub async fn as_they_are(project: &str) -> Result<String, Error> {
+    let name = table(project);
+    let mut text = String::new();
+    for family in ["ip", "ip6", "bridge"] {
+        let listed = process::capture("nft", ["list", "table", family, &name], None).await?;
+        text.push_str(&listed.stdout);
+        text.push('\n');
+    }
+    Ok(text)
 }
 
 /// Removes the project's table, if there is one.
@@ -134,6 +149,7 @@ mod tests {
         let gateway = Gateway {
             bridge: "lc1".into(),
             address: Ipv4Addr::new(10, 20, 0, 1),
+            range: "10.20.0.0/16".parse().expect("a range"),
             metadata_port: 8001,
             tls_port: 8002,
         };

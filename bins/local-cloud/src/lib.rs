@@ -21,6 +21,7 @@ pub mod events;
 pub mod failure;
 pub mod faults;
 pub mod firewall;
+pub mod guard;
 pub mod hosts;
 pub mod image;
 pub mod imds;

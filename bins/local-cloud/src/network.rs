@@ -2,6 +2,7 @@
 //!
 //! What passes between hosts and out of the network is decided elsewhere ([`crate::reach`]) and held here.
 
+mod keep;
 mod overlap;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use crate::docker::Docker;
 use crate::edge::Edge;
 use crate::error::Error;
 use crate::firewall::{self, Gateway, OUTSIDE, PublicAddress};
+use crate::guard::{self, Guard};
 use crate::log;
 use crate::process::{capture, run};
 use crate::reach::cidr::Cidr;
@@ -37,6 +39,9 @@ struct Made {
     plan: Plan,
     /// Whether the bridges were taken down since no rules could be written.
     cut: bool,
+    /// The tables as they were when they had been written.
+    written: String,
+    guard: Option<Guard>,
 }
 
 #[derive(Debug)]
@@ -97,19 +102,30 @@ impl Networks {
             None,
         )
         .await?;
-        match self.serve(&bridge, gateway, edge).await {
+        match self.serve(vpc, cidr, gateway, edge).await {
             Ok(network) => {
                 made.networks.insert(vpc.to_owned(), network);
                 self.write_firewall(&mut made).await
             }
             Err(error) => {
                 run("docker", ["network", "rm", &name], None).await?;
+                guard::open_routes(&bridge).await?;
                 Err(error)
             }
         }
     }
 
-    async fn serve(&self, bridge: &str, gateway: Ipv4Addr, edge: &Edge) -> Result<Network, Error> {
+    async fn serve(
+        &self,
+        vpc: &str,
+        cidr: &str,
+        gateway: Ipv4Addr,
+        edge: &Edge,
+    ) -> Result<Network, Error> {
+        let bridge = &bridge_name(&self.project, vpc);
+        let range =
+            cidr.parse().map_err(|()| Error::setup("cannot use the VPC's address range", cidr))?;
+        guard::close_routes(bridge).await?;
         let outside = format!("{OUTSIDE}/32");
         run("ip", ["address", "add", &outside, "dev", bridge], None).await?;
         hand_over_packets(bridge)?;
@@ -127,9 +143,9 @@ impl Networks {
                 .map_err(|error| Error::setup("cannot listen at the edge of the VPC", error))
         };
         let ((metadata_port, metadata), (tls_port, tls)) = (bind().await?, bind().await?);
-        let listeners = vec![edge.serve_metadata(metadata), edge.serve_tls(tls)];
+        let listeners = vec![edge.serve_metadata(metadata, vpc), edge.serve_tls(tls, vpc)];
         let gateway =
-            Gateway { bridge: bridge.to_owned(), address: gateway, metadata_port, tls_port };
+            Gateway { bridge: bridge.clone(), address: gateway, range, metadata_port, tls_port };
         Ok(Network { gateway, listeners })
     }
 
@@ -141,7 +157,8 @@ impl Networks {
             listener.abort();
         }
         self.write_firewall(&mut made).await?;
-        run("docker", ["network", "rm", &self.name(vpc)], None).await.map(drop)
+        run("docker", ["network", "rm", &self.name(vpc)], None).await?;
+        guard::open_routes(&network.gateway.bridge).await
     }
 
     /// Lets hosts of a VPC reach their own public address: the bridge hands a frame back to the port it came from.
@@ -196,7 +213,13 @@ impl Networks {
     /// Writes the tables. When that fails nothing may pass, so the bridges go down until it works again.
     async fn write_firewall(&self, made: &mut Made) -> Result<(), Error> {
         let gateways: Vec<Gateway> = made.networks.values().map(|n| n.gateway.clone()).collect();
-        let written = firewall::apply(&self.project, &gateways, &nameservers(), &made.plan).await;
+        let bridges = gateways.iter().map(|gateway| gateway.bridge.clone()).collect();
+        let written = async {
+            firewall::apply(&self.project, &gateways, &nameservers(), &made.plan).await?;
+            made.written = firewall::as_they_are(&self.project).await?;
+            guard::hold(&mut made.guard, &self.project, bridges).await
+        }
+        .await;
         let cut = written.is_err();
         if cut != made.cut {
             let state = if cut { "down" } else { "up" };
@@ -240,6 +263,12 @@ fn nameservers_of(text: &str) -> Vec<Ipv4Addr> {
         (!address.is_loopback()).then_some(address)
     };
     text.lines().filter_map(address).collect()
+}
+
+/// The bridge of a network of a project, by Docker's name of the network.
+pub fn bridge_of(project: &str, network: &str) -> Option<String> {
+    let vpc = network.strip_prefix(project)?.strip_prefix('-')?;
+    Some(bridge_name(project, vpc))
 }
 
 /// A bridge's name: at most 15 characters, so a hash stands for project and VPC.

@@ -220,7 +220,10 @@ where
     .await;
     let Ok(ended) = ended else {
         let shown = first.map_or_else(String::new, |first| format!(" {first}"));
-        return Err(Error::TooLate { program: format!("{program}{shown}"), after: begun.elapsed() });
+        return Err(Error::TooLate {
+            program: format!("{program}{shown}"),
+            after: begun.elapsed(),
+        });
     };
     let ((), (), (), status) = ended.map_err(failed)?;
     group.0 = None;

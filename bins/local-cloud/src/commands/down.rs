@@ -7,9 +7,9 @@ use deploy_cli::{Context, Done, Exit};
 use crate::args::DownArgs;
 use crate::docker::Docker;
 use crate::error::Error;
-use crate::firewall;
 use crate::place::Place;
 use crate::process::{run, within};
+use crate::{firewall, guard, network};
 
 /// What was removed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +65,11 @@ pub async fn remove(project: &str, place: &Place) -> Result<Removed, Error> {
         Docker::remove(&containers).await?;
         let networks = docker.networks().await?;
         removed.networks = networks.len();
+        for network in &networks {
+            if let Some(bridge) = network::bridge_of(project, network) {
+                guard::open_routes(&bridge).await?;
+            }
+        }
         for network in &networks {
             if let Err(error) = run("docker", ["network", "rm", network], None).await {
                 // A host in it that the engine made only now, as below.

@@ -187,6 +187,14 @@ impl Ec2 {
         Some(u32::from(self.machine(&host.instance_id)?.seen.metadata_hops))
     }
 
+    /// Whether this is the address of a living host of this VPC.
+    pub fn is_guest(&self, caller: std::net::IpAddr, vpc: &str) -> bool {
+        let Some(host) = self.hosts.by_address(caller) else { return false };
+        // A stopped host has no process that could call.
+        let lives = !matches!(host.state, HostState::Stopped | HostState::Terminated);
+        lives && self.machine(&host.instance_id).is_some_and(|m| m.seen.vpc_id == vpc)
+    }
+
     pub(crate) fn state(&self, id: &str) -> Option<HostState> {
         self.hosts.by_instance(id).map(|host| host.state)
     }

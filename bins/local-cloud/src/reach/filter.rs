@@ -27,6 +27,10 @@ const OF_MACHINE: u32 = 0x40_0000;
 /// See [`OF_MACHINE`].
 const REFUSED: u32 = 0x80_0000;
 
+/// The packet's mark of what these rules have looked at. What comes from a host without it goes nowhere
+/// ([`crate::guard`]), so that hosts are closed where the rules are missing.
+pub const LOOKED_AT: u32 = 0x100_0000;
+
 /// Writes into a table.
 struct Writer<'a> {
     out: &'a mut String,
@@ -73,9 +77,25 @@ pub fn write(out: &mut String, gateways: &[Gateway], resolvers: &[Ipv4Addr], pla
     ] {
         w.open(name);
         w.line(format_args!("type filter hook {hook}"));
-        w.line(format_args!("{side} {{ {bridges} }} jump {next}"));
+        if side == "iifname" {
+            for Gateway { bridge, range, .. } in gateways {
+                w.line(format_args!("iifname \"{bridge}\" ip saddr != {range} drop"));
+            }
+        }
+        w.line(format_args!(
+            "{side} {{ {bridges} }} meta mark set meta mark or {LOOKED_AT:#x} jump {next}"
+        ));
         w.close();
     }
+    // The ports at the edge are for hosts: not for what runs on this machine, nor for other networks on it.
+    w.open("edge");
+    w.line(format_args!("type filter hook input priority -10"));
+    for Gateway { bridge, address, metadata_port, tls_port, .. } in gateways {
+        w.line(format_args!(
+            "iifname != \"{bridge}\" ip daddr {address} tcp dport {{ {metadata_port}, {tls_port} }} drop"
+        ));
+    }
+    w.close();
     // Private addresses cannot be reached from outside, and this machine is outside.
     w.open("from_machine");
     w.line(format_args!("type filter hook output priority 0"));

@@ -104,6 +104,7 @@ fn written(plan: &Plan) -> String {
     let gateway = Gateway {
         bridge: "lc1".into(),
         address: Ipv4Addr::new(10, 20, 0, 1),
+        range: cidr("10.20.0.0/16"),
         metadata_port: 8001,
         tls_port: 8002,
     };
