@@ -3,10 +3,13 @@
 # Run by `local-cloud` in a mount namespace of its own, so that no mount outlives it. Lines that start with
 # "step: " are shown to the person who waits; everything else goes to the log.
 #
-# SUITE   Debian suite                      APT     folder with sources.list, acquire.conf, perhaps mirror, preferences
+# SUITE   Debian suite                      APT     folder with sources.list and acquire.conf (of each also a `.kept` for
+#                                                   hosts), sources.sh, perhaps mirror, preferences
 # ROOT    empty folder to build in          TAG     tag of the image to import
 # PACKAGES  what goes in beside the common packages; a `package/suite` takes that suite's version
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=sources.sh
+. "$APT/sources.sh"
 
 say() { printf 'step: %s\n' "$*"; }
 in_root() { chroot "$ROOT" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"; }
@@ -24,12 +27,7 @@ say "unpacking Debian $SUITE (debootstrap)"
 debootstrap --variant=minbase --include=ca-certificates "$SUITE" "$ROOT" "${mirror[@]}"
 
 say "taking over this machine's package sources and certificates"
-cp "$APT/acquire.conf" "$ROOT/etc/apt/apt.conf.d/90rehearsal-acquire"
-[[ ! -s $APT/sources.list ]] || cp "$APT/sources.list" "$ROOT/etc/apt/sources.list"
-[[ ! -s $APT/preferences ]] || cp "$APT/preferences" "$ROOT/etc/apt/preferences.d/rehearsal"
-for folder in auth.conf.d trusted.gpg.d keyrings; do
-  [[ ! -d /etc/apt/$folder ]] || cp -rL "/etc/apt/$folder/." "$ROOT/etc/apt/$folder/"
-done
+lend_sources
 shopt -s nullglob
 for certificate in /usr/local/share/ca-certificates/*.crt; do
   cp "$certificate" "$ROOT/usr/local/share/ca-certificates/"
@@ -55,6 +53,7 @@ in_root systemctl mask apt-daily.timer apt-daily-upgrade.timer systemd-networkd-
 in_root systemctl disable nftables.service
 install -d "$ROOT/var/log/journal"
 in_root apt-get clean
+take_back_passwords
 umount "$ROOT/proc"
 rm -rf "$ROOT"/var/lib/apt/lists/* "$ROOT/usr/sbin/policy-rc.d" "$ROOT/etc/hostname" "$ROOT/var/cache/apt"/*.bin \
   "$ROOT/etc/dpkg/dpkg.cfg.d/rehearsal-build"

@@ -73,6 +73,7 @@ pub async fn serve(
             seed: args.seed,
             timing: args.timing.text().to_owned(),
             upstream: args.upstream.clone(),
+            max_vcpus: args.max_vcpus,
         },
     })?;
     let upstream = Upstream::new(&base)?.with_log(place.upstream_log());
@@ -87,6 +88,7 @@ pub async fn serve(
         unified_cgroup: args.unified_cgroup,
         timing: args.timing.clone(),
         engine: Engine::new(args.docker_host.as_deref())?,
+        max_vcpus: args.max_vcpus,
     };
     let ec2 = Arc::new(Ec2::new(settings, upstream.clone(), hosts.clone(), faults.clone()));
     tokio::spawn(Arc::clone(&ec2).follow_network_faults());

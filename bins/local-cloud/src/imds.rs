@@ -23,6 +23,9 @@ use crate::log;
 const TOKEN_HEADER: &str = "x-aws-ec2-metadata-token";
 const TTL_HEADER: &str = "x-aws-ec2-metadata-token-ttl-seconds";
 const LONGEST: u64 = 21_600;
+/// So many tokens of one host hold at a time; a newer one takes the place of the one that ends first. No program needs more
+/// than a few, and a host that asks without end must not fill this machine.
+const MOST_TOKENS: usize = 1_000;
 /// Versions that the root lists; every one of them gives the same tree here.
 const VERSIONS: [&str; 4] = ["2009-04-04", "2016-09-02", "2021-03-23", "latest"];
 
@@ -35,6 +38,12 @@ impl Tokens {
         let token = hex::encode(rand::random::<[u8; 28]>());
         let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         tokens.retain(|_, (_, until)| *until > now);
+        let own = || tokens.iter().filter(|(_, (owner, _))| owner == instance_id);
+        if own().count() >= MOST_TOKENS
+            && let Some(first) = own().min_by_key(|(_, (_, until))| *until).map(|(t, _)| t.clone())
+        {
+            tokens.remove(&first);
+        }
         tokens.insert(token.clone(), (instance_id.to_owned(), now + lifetime));
         token
     }
@@ -367,6 +376,20 @@ mod tests {
         let tree = tree(&host, &machine, None, "us-east-1");
         assert_eq!(look_up(&tree, "meta-data/iam/"), None);
         assert_eq!(look_up(&tree, "meta-data/tags/instance"), None);
+    }
+
+    #[test]
+    fn a_host_that_asks_for_tokens_without_end_keeps_the_newest() {
+        let (tokens, now) = (Tokens::default(), Instant::now());
+        let other = tokens.issue("i-2", Duration::from_secs(2), now);
+        let after = |number: usize| now + Duration::from_millis(number as u64);
+        let issued: Vec<String> = (0..MOST_TOKENS + 5)
+            .map(|number| tokens.issue("i-1", Duration::from_secs(60), after(number)))
+            .collect();
+        let now = after(issued.len());
+        let valid = |token: &String| tokens.valid(token, "i-1", now);
+        assert!(!issued[..5].iter().any(valid) && issued[5..].iter().all(valid));
+        assert!(tokens.valid(&other, "i-2", now), "of another host");
     }
 
     #[test]

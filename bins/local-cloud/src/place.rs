@@ -49,6 +49,9 @@ pub struct Terms {
     pub timing: String,
     /// `--upstream`; a moto of its own without it.
     pub upstream: Option<String>,
+    /// `--max-vcpus`.
+    #[serde(default)]
+    pub max_vcpus: u32,
 }
 
 impl Place {
@@ -103,6 +106,15 @@ impl Place {
             .and_then(|()| std::fs::rename(&draft, &path))
             .map_err(|source| Error::File { doing: "write", path, source })
     }
+}
+
+/// Waits until nobody else, in whichever process, holds this lock, and holds it until the file is dropped. For short
+/// work: it waits without an end.
+pub fn locked(path: &Path) -> Result<std::fs::File, Error> {
+    let failed = |source| Error::File { doing: "lock", path: path.to_owned(), source };
+    let file = std::fs::File::create(path).map_err(failed)?;
+    file.lock().map_err(failed)?;
+    Ok(file)
 }
 
 /// Makes a folder and its parents.

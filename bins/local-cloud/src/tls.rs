@@ -14,7 +14,7 @@ use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::error::Error;
-use crate::place::make_folder;
+use crate::place::{locked, make_folder};
 
 /// The authority: its certificate for hosts to trust, its key to sign with.
 #[derive(Debug)]
@@ -28,9 +28,19 @@ impl Authority {
     /// Reads the authority from its folder, or makes it.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let (certificate_path, key_path) = (folder.join("ca.pem"), folder.join("ca.key"));
-        let stored = std::fs::read_to_string(&certificate_path)
-            .and_then(|certificate| Ok((certificate, std::fs::read_to_string(&key_path)?)));
-        if let Ok((certificate, key)) = stored {
+        let stored = || {
+            std::fs::read_to_string(&certificate_path)
+                .and_then(|certificate| Ok((certificate, std::fs::read_to_string(&key_path)?)))
+        };
+        let mut found = stored();
+        let mut _lock = None;
+        if found.is_err() {
+            make_folder(folder)?;
+            // Whoever makes it at the same time has made it when this goes on.
+            _lock = Some(locked(&folder.join("ca.lock"))?);
+            found = stored();
+        }
+        if let Ok((certificate, key)) = found {
             let key = KeyPair::from_pem(&key).map_err(|error| {
                 Error::setup("cannot read the certificate authority's key", error)
             })?;
@@ -42,7 +52,6 @@ impl Authority {
         });
         let authority =
             made.map_err(|error| Error::setup("cannot make the certificate authority", error))?;
-        make_folder(folder)?;
         write_private(&key_path, &authority.key.serialize_pem())?;
         write_private(&certificate_path, &authority.certificate)?;
         Ok(authority)
@@ -94,19 +103,32 @@ fn authority_params() -> CertificateParams {
 }
 
 fn write_private(path: &Path, text: &str) -> Result<(), Error> {
+    let draft = path.with_extension("new");
     std::fs::OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
-        .open(path)
+        .open(&draft)
         .and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
+        .and_then(|()| std::fs::rename(&draft, path))
         .map_err(|source| Error::File { doing: "write", path: path.to_owned(), source })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn makers_at_the_same_time_get_one_authority() {
+        let folder = tempfile::tempdir().expect("folder");
+        let made: Vec<String> = std::thread::scope(|scope| {
+            let open = || Authority::open(folder.path()).expect("made").certificate;
+            let makers: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+            makers.into_iter().map(|maker| maker.join().expect("no panic")).collect()
+        });
+        assert!(made.iter().all(|other| *other == made[0]), "{made:?}");
+    }
 
     #[test]
     fn the_authority_is_made_once_and_signs_for_the_region() {

@@ -146,6 +146,11 @@ pub struct UpArgs {
     #[arg(long, value_name = "TIMING", value_parser = Timing::parse)]
     pub timing: Option<Timing>,
 
+    /// How many vCPUs may run at once, as the account's quota on AWS; beyond it launches are refused
+    /// (`VcpuLimitExceeded`). Without it two for each 256 MiB of this machine's memory, 16 to 512.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_vcpus: Option<u32>,
+
     /// The way to the network.
     #[command(flatten)]
     pub proxies: Proxies,
@@ -227,6 +232,10 @@ pub struct ServeArgs {
     /// How long things take.
     #[arg(long, value_name = "TIMING", default_value = "short", value_parser = Timing::parse)]
     pub timing: Timing,
+
+    /// How many vCPUs may run at once.
+    #[arg(long, value_name = "NUMBER")]
+    pub max_vcpus: u32,
 
     /// Where the Docker engine listens, `unix:///path`.
     #[arg(long, env = "DOCKER_HOST", hide = true)]

@@ -11,6 +11,7 @@ use tokio::process::Child;
 use super::{ask, down, image, room, running};
 use crate::args::{Proxies, UpArgs};
 use crate::docker::{Docker, Engine};
+use crate::ec2::quota;
 use crate::error::Error;
 use crate::image::suites::{Suite, USUAL};
 use crate::image::{Bootable, Store};
@@ -86,13 +87,14 @@ async fn found(state: &State, args: &UpArgs, place: &Place, ctx: &Context) -> Re
 
 /// What is asked for in so many words and is not so in the cloud that runs.
 fn ignored(args: &UpArgs, region: Option<&str>, state: &State) -> Vec<String> {
-    let Terms { seed, timing, upstream } = &state.terms;
+    let Terms { seed, timing, upstream, max_vcpus } = &state.terms;
     let upstream = upstream.as_deref().unwrap_or("a moto of its own");
     let settings = [
         ("--port", args.port.map(|port| port.to_string()), state.port.to_string()),
         ("--region", region.map(str::to_owned), state.region.clone()),
         ("--upstream", args.upstream.clone(), upstream.to_owned()),
         ("--seed", args.seed.map(|seed| seed.to_string()), seed.to_string()),
+        ("--max-vcpus", args.max_vcpus.map(|number| number.to_string()), max_vcpus.to_string()),
         ("--timing", args.timing.as_ref().map(|timing| timing.text().to_owned()), timing.clone()),
     ];
     let other = settings.into_iter().filter_map(|(flag, asked, is)| Some((flag, asked?, is)));
@@ -152,6 +154,7 @@ async fn prepare(
         format!("--project={project}"),
         format!("--region={}", ctx.region().unwrap_or(DEFAULT_REGION)),
         format!("--seed={}", args.seed.unwrap_or_default()),
+        format!("--max-vcpus={}", args.max_vcpus.unwrap_or_else(usual_quota)),
         format!("--timing={}", args.timing.clone().unwrap_or_default().text()),
     ];
     match &args.upstream {
@@ -173,6 +176,11 @@ async fn prepare(
         serve.push("--unified-cgroup".into());
     }
     Ok(serve)
+}
+
+/// The quota of vCPUs that suits this machine.
+fn usual_quota() -> u32 {
+    quota::fitting(&std::fs::read_to_string("/proc/meminfo").unwrap_or_default())
 }
 
 /// Writes as much as a daemon does in its first hour: one that starts on a full disk could not even log why it ends.
@@ -416,7 +424,7 @@ mod tests {
             daemon: Identity { pid: 1, start: 1 },
             upstream: None,
             token: crate::control::Token::default(),
-            terms: Terms { seed: 0, timing: "short".into(), upstream: None },
+            terms: Terms { seed: 0, timing: "short".into(), upstream: None, max_vcpus: 16 },
         }
     }
 

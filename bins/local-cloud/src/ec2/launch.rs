@@ -44,12 +44,14 @@ impl Ec2 {
         if let Some(image) = request.form.get("ImageId") {
             self.image(image)?;
         }
-        complete(&mut request.form)?;
+        let least = complete(&mut request.form)?;
         root_volume(&mut request.form);
         if let Some(subnet) = self.default_subnet(&request.form).await? {
             request.form.push("SubnetId", subnet);
         }
         self.private_address(&request.form).await?;
+        let _turn = self.quota.turn().await;
+        self.cut_to_quota(&mut request.form, least).await?;
         let answer = self.pass_changed(request).await?;
         let Some(mut root) = answer.xml().filter(|_| answer.status.is_success()) else {
             return Ok(answer.into_response());
@@ -291,7 +293,9 @@ pub(super) fn is_alive(pid: u32) -> bool {
 
 /// What EC2 would settle itself where a request says nothing: as many instances as wished for, and metadata as Debian's
 /// images ask for it (`ImdsSupport` v2.0: tokens required, two hops; user guide, "Configure instance metadata options").
-fn complete(form: &mut Form) -> Result<(), Refusal> {
+///
+/// Gives the minimum that was asked for.
+fn complete(form: &mut Form) -> Result<u32, Refusal> {
     let count = |name: &str| {
         form.get(name).map_or(Ok(1), |text| {
             text.parse::<u32>().ok().filter(|count| (1..=1000).contains(count)).ok_or_else(|| {
@@ -316,7 +320,7 @@ fn complete(form: &mut Form) -> Result<(), Refusal> {
             form.push(name, value);
         }
     }
-    Ok(())
+    Ok(least)
 }
 
 /// The root volume, whatever the request says of others: 8 GiB that go with the instance, as Debian's images have it. The
@@ -358,7 +362,7 @@ mod tests {
         let check = |form: &str, expected: Result<&str, &str>| {
             let mut form = Form::parse(form.as_bytes());
             match complete(&mut form) {
-                Ok(()) => assert_eq!(form.get("MinCount"), expected.ok(), "{form:?}"),
+                Ok(_) => assert_eq!(form.get("MinCount"), expected.ok(), "{form:?}"),
                 Err(refusal) => assert_eq!(Err(refusal.code), expected, "{form:?}"),
             }
         };

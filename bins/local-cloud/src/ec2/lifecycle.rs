@@ -44,6 +44,12 @@ impl Ec2 {
             let ran_before = self.machine(id).is_some_and(|machine| machine.ran_before);
             changes.push((id.clone(), before, change.next(id, before, ran_before)?));
         }
+        let _turn = if change == Change::Start { Some(self.quota.turn().await) } else { None };
+        if change == Change::Start {
+            let starting = changes.iter().filter(|(_, _, next)| next.is_some());
+            self.start_within_quota(&starting.map(|(id, ..)| id.as_str()).collect::<Vec<_>>())
+                .await?;
+        }
         let refusal = self.unprotected(change, &mut changes).await?;
         let asked =
             changes.iter().filter_map(|(id, _, next)| next.is_some().then_some(id.as_str()));

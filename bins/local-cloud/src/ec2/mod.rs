@@ -19,6 +19,7 @@ mod launch;
 pub mod lifecycle;
 pub mod machine;
 pub mod nat;
+pub mod quota;
 pub mod reason;
 pub mod roles;
 mod status;
@@ -69,6 +70,8 @@ pub struct Settings {
     pub timing: Timing,
     /// The Docker engine.
     pub engine: Engine,
+    /// How many vCPUs may run at once.
+    pub max_vcpus: u32,
 }
 
 /// EC2 and what makes it true.
@@ -86,6 +89,7 @@ pub struct Ec2 {
     /// Who may do what.
     pub rights: Rights,
     nat_gateways: nat::NatGateways,
+    quota: quota::Quota,
     pub(crate) catalogue: Catalogue,
     shelf: Shelf,
     machines: Mutex<BTreeMap<String, Machine>>,
@@ -147,6 +151,7 @@ impl Ec2 {
             rights: Rights::new(upstream.clone(), &settings.region),
             roles: Roles::new(upstream.clone(), &settings.region, &settings.timing),
             nat_gateways: nat::NatGateways::new(nat::NatTiming::from(&settings.timing)),
+            quota: quota::Quota::new(settings.max_vcpus),
             catalogue: Catalogue::new(settings.images.clone()),
             shelf: Shelf::default(),
             settings,

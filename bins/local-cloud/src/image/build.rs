@@ -1,6 +1,6 @@
 //! Building: a suite's root file system from packages, and the layer with the rehearsal's own files.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use crate::place::make_folder;
 use crate::process::{command, last_lines, run, run_all};
 
 pub(super) const BASE_RECIPE: &str = include_str!("../../image/base.sh");
+pub(super) const SOURCES_RECIPE: &str = include_str!("../../image/sources.sh");
 const LAYER_RECIPE: &str = include_str!("../../image/layer.sh");
 const BOOT: &str = include_str!("../../image/boot.sh");
 const CLOUD_CONFIG: &str = include_str!("../../image/cloud.cfg");
@@ -54,6 +55,21 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
     })
 }
 
+/// Writes what the recipe needs of the package sources: as they are, and as they stay in the image.
+fn lend(apt: &Path, sources: &Sources) -> Result<(), Error> {
+    let kept = sources.kept();
+    write(&apt.join("sources.sh"), SOURCES_RECIPE)?;
+    write(&apt.join("preferences"), &sources.preferences)?;
+    for (file, lent, kept) in [
+        ("sources.list", &sources.list, &kept.list),
+        ("acquire.conf", &sources.acquire, &kept.acquire),
+    ] {
+        write(&apt.join(file), lent)?;
+        write(&apt.join(format!("{file}.kept")), kept)?;
+    }
+    Ok(())
+}
+
 /// Builds the root file system of a suite. Whoever stops waiting for it ends it.
 pub(super) async fn base(
     suite: &Suite,
@@ -66,20 +82,31 @@ pub(super) async fn base(
     let (apt, root) = (work.path().join("apt"), work.path().join("root"));
     make_folder(&apt)?;
     make_folder(&root)?;
-    write(&apt.join("sources.list"), &sources.list)?;
-    write(&apt.join("preferences"), &sources.preferences)?;
-    write(&apt.join("acquire.conf"), &sources.acquire)?;
+    lend(&apt, sources)?;
     if let Some(mirror) = &sources.mirror {
         write(&apt.join("mirror"), mirror)?;
     }
     let script = work.path().join("base.sh");
     write(&script, BASE_RECIPE)?;
     let log = cache.join(format!("local-cloud-image-{}.log", suite.name));
-    let log_file = std::fs::File::create(&log).map_err(|source| Error::File {
-        doing: "write",
-        path: log.clone(),
-        source,
-    })?;
+    // For its owner alone: programs that fetch packages say from where, perhaps with a password.
+    let log_file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&log)
+        .and_then(|file| {
+            file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+            Ok(file)
+        })
+        .map_err(|source| Error::File { doing: "write", path: log.clone(), source })?;
+    if *sources != sources.kept() {
+        say(Said::Step(
+            "passwords of package sources are used for the build and not copied into the image"
+                .into(),
+        ));
+    }
 
     say(Said::Step(format!(
         "building the image of {}, once, 1 to 3 minutes (log: {})",
@@ -306,6 +333,67 @@ mod tests {
             Facts::read(said),
             Facts { systemd: Some("252".into()), cloud_init: Some("22.4.2".into()), clock: None }
         );
+    }
+
+    /// The files below a folder that hold this word.
+    fn holding(folder: &Path, word: &str) -> Vec<std::path::PathBuf> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                found.extend(holding(&path, word));
+            } else if std::fs::read_to_string(&path).is_ok_and(|text| text.contains(word)) {
+                found.push(path);
+            }
+        }
+        found.sort();
+        found
+    }
+
+    #[tokio::test]
+    async fn passwords_of_package_sources_are_lent_and_taken_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [etc, root, apt] = ["etc", "root", "apt"].map(|name| folder.path().join(name));
+        for path in [
+            etc.join("apt/auth.conf.d"),
+            etc.join("apt/keyrings"),
+            root.join("etc/apt/apt.conf.d"),
+            root.join("etc/apt/preferences.d"),
+            root.join("etc/apt/auth.conf.d"),
+            root.join("etc/apt/keyrings"),
+            root.join("var/log"),
+            apt.clone(),
+        ] {
+            make_folder(&path).expect("a folder");
+        }
+        let login = "machine mirror.test login me password s3cret\n";
+        write(&etc.join("apt/auth.conf"), login).expect("written");
+        write(&etc.join("apt/auth.conf.d/mirror.conf"), login).expect("written");
+        write(&etc.join("apt/keyrings/mirror.asc"), "a key").expect("written");
+        write(&root.join("var/log/bootstrap.log"), "from https://me:s3cret@mirror.test")
+            .expect("written");
+        let sources = Sources {
+            mirror: None,
+            list: "deb https://me:s3cret@mirror.test/debian/ bookworm main\n".into(),
+            preferences: String::new(),
+            acquire: "Acquire::http::Proxy \"http://me:s3cret@proxy.test/\";\n".into(),
+        };
+        lend(&apt, &sources).expect("written");
+        let script = |steps: &str| {
+            format!(
+                "set -euo pipefail; ROOT={} APT={} ETC={}; . \"$APT/sources.sh\"; {steps}",
+                root.display(),
+                apt.display(),
+                etc.display()
+            )
+        };
+        run("bash", ["-c", &script("lend_sources")], None).await.expect("lent");
+        assert_eq!(holding(&root, "s3cret").len(), 5, "{:?}", holding(&root, "s3cret"));
+        run("bash", ["-c", &script("take_back_passwords")], None).await.expect("taken back");
+        assert_eq!(holding(&root, "s3cret"), Vec::<std::path::PathBuf>::new());
+        let list = std::fs::read_to_string(root.join("etc/apt/sources.list")).expect("a list");
+        assert_eq!(list, "deb https://mirror.test/debian/ bookworm main\n");
+        assert_eq!(holding(&root, "a key").len(), 1, "what is no password stays");
     }
 
     #[test]

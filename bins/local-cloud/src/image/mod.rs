@@ -234,9 +234,10 @@ impl Store {
             Bootable::Own(own) => own.source.clone(),
             Bootable::Suite(suite) => {
                 let machine = self.0.machine.get_or_try_init(Machine::look).await?;
-                let sources = machine.sources(suite);
+                let sources = machine.sources(suite).kept();
                 let parts = [
                     build::BASE_RECIPE,
+                    build::SOURCES_RECIPE,
                     &sources.list,
                     &sources.acquire,
                     &sources.preferences,

@@ -9,6 +9,7 @@ use super::suites::SUITES;
 use super::{Bootable, Listener, Look, Said, Store, docker_said, lock};
 use crate::docker::Docker;
 use crate::error::Error;
+use crate::place::locked;
 use crate::process::{self, run};
 
 /// An image of a person's own.
@@ -48,14 +49,19 @@ pub(super) fn read(cache: &Path) -> Result<Vec<Own>, Error> {
         .map_err(|error| Error::BadRegistry { path, why: error.to_string() })
 }
 
-fn write(cache: &Path, images: &[Own]) -> Result<(), Error> {
-    let text = serde_json::to_vec_pretty(images)
+/// Changes the list, for one process at a time: two that read it at once would each write what they know of.
+fn change<T>(cache: &Path, change: impl FnOnce(&mut Vec<Own>) -> T) -> Result<T, Error> {
+    let _lock = locked(&path(cache).with_extension("lock"))?;
+    let mut images = read(cache)?;
+    let done = change(&mut images);
+    let text = serde_json::to_vec_pretty(&images)
         .map_err(|error| Error::setup("cannot write the list of images", error))?;
     let path = path(cache);
     let draft = path.with_extension("json.new");
     std::fs::write(&draft, text)
         .and_then(|()| std::fs::rename(&draft, &path))
-        .map_err(|source| Error::File { doing: "write", path, source })
+        .map_err(|source| Error::File { doing: "write", path, source })?;
+    Ok(done)
 }
 
 /// What was added, and what it lacks.
@@ -82,11 +88,11 @@ pub async fn add(store: &Store, name: &str, from: &str, say: Listener<'_>) -> Re
     run("docker", ["tag", &image, &own.source], None).await?;
     say(Said::Step("adding the agent stand-in and the rehearsal's certificate".into()));
     store.ensure(&Bootable::Own(own.clone()), Look::Runs, say).await?;
-    let mut images = store.own()?;
-    // As on AWS, where a name is somebody's only once: the newer image takes it over.
-    images.retain(|other| other.name != own.name && other.id != own.id);
-    images.push(own.clone());
-    write(&store.0.place.cache, &images)?;
+    change(&store.0.place.cache, |images| {
+        // As on AWS, where a name is somebody's only once: the newer image takes it over.
+        images.retain(|other| other.name != own.name && other.id != own.id);
+        images.push(own.clone());
+    })?;
     Ok(Added { own, lacks: found.lacks() })
 }
 
@@ -99,10 +105,10 @@ pub async fn remove(store: &Store, wanted: &str, say: Listener<'_>) -> Result<Ow
             known: images.into_iter().map(|own| own.name).collect(),
         });
     };
-    let own = images.remove(at);
+    let own = images.swap_remove(at);
     let cache = &store.0.place.cache;
     let _lock = lock::lock(cache, &Bootable::Own(own.clone()), say).await?;
-    write(cache, &images)?;
+    change(cache, |images| images.retain(|other| other != &own))?;
     let args = ["image", "ls", "--format", "{{.Repository}}:{{.Tag}}", &own.repository()];
     for tag in run("docker", args, None).await?.lines() {
         // By force only its name goes while a container still uses it.
@@ -262,6 +268,29 @@ mod tests {
     fn a_version_is_what_cloud_init_says_last() {
         assert_eq!(version_of("/usr/bin/cloud-init 22.4.2-0ubuntu1"), "22.4.2");
         assert_eq!(version_of("/usr/bin/cloud-init 26.2"), "26.2");
+    }
+
+    #[test]
+    fn nothing_is_lost_when_many_are_added_at_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = folder.path();
+        std::thread::scope(|scope| {
+            for adder in 0..4 {
+                scope.spawn(move || {
+                    for number in 0..25 {
+                        let own = Own {
+                            id: format!("ami-{adder}-{number}"),
+                            name: format!("image-{adder}-{number}"),
+                            source: String::new(),
+                            added: jiff::Timestamp::UNIX_EPOCH,
+                            cloud_init: None,
+                        };
+                        change(cache, |images| images.push(own)).expect("written");
+                    }
+                });
+            }
+        });
+        assert_eq!(read(cache).expect("whole").len(), 100);
     }
 
     #[test]

@@ -127,6 +127,16 @@ impl Machine {
 }
 
 impl Sources {
+    /// What of them stays in an image, which every host can read: no password of this machine.
+    pub(super) fn kept(&self) -> Self {
+        Self {
+            mirror: self.mirror.as_deref().map(without_passwords),
+            list: without_passwords(&self.list),
+            preferences: self.preferences.clone(),
+            acquire: without_passwords(&self.acquire),
+        }
+    }
+
     /// Whether an image of the suite can be built from them.
     ///
     /// # Errors
@@ -144,6 +154,21 @@ impl Sources {
             )),
         }
     }
+}
+
+/// A text with URLs less the user and password that any of them names.
+pub(super) fn without_passwords(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        clean.push_str(before);
+        let ends = |c: char| c == '/' || c == '"' || c.is_whitespace();
+        let (authority, tail) = after.split_at(after.find(ends).unwrap_or(after.len()));
+        clean.push_str(authority.rsplit_once('@').map_or(authority, |(_, host)| host));
+        rest = tail;
+    }
+    clean + rest
 }
 
 fn field(os_release: &str, name: &str) -> String {
@@ -244,6 +269,32 @@ mod tests {
         assert!(foreign.sources(trixie).complete(trixie).is_ok());
         let error = foreign.sources(suite).complete(suite).expect_err("no mirror").to_string();
         assert!(error.contains("names no mirror of Debian"), "{error}");
+    }
+
+    #[test]
+    fn what_stays_in_an_image_has_no_password() {
+        let sources = Sources {
+            mirror: Some("https://me:s3cret@mirror.test/debian/".into()),
+            list: "deb https://me:s3cret@mirror.test/debian/ bookworm main\n\
+                   deb http://plain.test/a@b/ bookworm main\n"
+                .into(),
+            preferences: "Package: *\n".into(),
+            acquire: "Acquire::http::Proxy \"http://me:s3c@ret@proxy.test:3128/\";\n\
+                      Acquire::https::Proxy \"http://token@proxy.test\";\n"
+                .into(),
+        };
+        let kept = Sources {
+            mirror: Some("https://mirror.test/debian/".into()),
+            list: "deb https://mirror.test/debian/ bookworm main\n\
+                   deb http://plain.test/a@b/ bookworm main\n"
+                .into(),
+            preferences: "Package: *\n".into(),
+            acquire: "Acquire::http::Proxy \"http://proxy.test:3128/\";\n\
+                      Acquire::https::Proxy \"http://proxy.test\";\n"
+                .into(),
+        };
+        assert_eq!(sources.kept(), kept);
+        assert_eq!(kept.kept(), kept);
     }
 
     #[test]

@@ -11,6 +11,9 @@ use super::status::End;
 /// Run Command keeps what was sent for 30 days (user guide, "Run Command").
 const HISTORY: SignedDuration = SignedDuration::from_hours(30 * 24);
 
+/// So many commands are kept within that time: with full output, about 240 MB. What has ended goes first, oldest first.
+const MOST_KEPT: usize = 5_000;
+
 /// More invocations than this do not wait at a time. Amazon's own limit is not published.
 const MOST_WAITING: usize = 1_000;
 
@@ -74,6 +77,10 @@ impl Book {
         } else {
             Command::new(id, order, recipients, now)
         };
+        if self.commands.len() >= MOST_KEPT {
+            let ended = self.commands.iter().position(Command::ended);
+            self.commands.remove(ended.unwrap_or(0));
+        }
         self.commands.push(command);
         &self.commands[self.commands.len() - 1]
     }
@@ -199,6 +206,20 @@ mod tests {
         let held: Vec<String> = held.iter().map(|id| (*id).to_owned()).collect();
         let work = book.work("i-1", &held, at(1)).expect("registered");
         work.start.iter().map(|command| command.id.clone()).collect()
+    }
+
+    #[test]
+    fn the_book_keeps_so_many_commands_and_none_goes_that_has_not_ended() {
+        let mut book = book(1);
+        send(&mut book, "waits");
+        let order = || order(Limit::Count(50), Limit::Count(0));
+        for number in 0..MOST_KEPT + 10 {
+            book.send(format!("nobody-{number}"), order(), Vec::new(), at(1));
+        }
+        assert_eq!(book.commands().count(), MOST_KEPT);
+        assert!(book.command("waits").is_some(), "it has not ended");
+        assert!(book.command("nobody-0").is_none(), "the oldest that has");
+        assert!(book.command(&format!("nobody-{}", MOST_KEPT + 9)).is_some());
     }
 
     #[test]

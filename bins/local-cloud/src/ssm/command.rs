@@ -207,6 +207,11 @@ impl Command {
         self.requested.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
     }
 
+    /// Whether nothing more happens to it.
+    pub(super) fn ended(&self) -> bool {
+        self.invocations.iter().all(|invocation| invocation.state.ended())
+    }
+
     pub(super) fn counts(&self) -> Counts {
         Counts::of(self.invocations.iter().map(|invocation| invocation.state))
     }

@@ -48,6 +48,7 @@ pub(crate) async fn endpoint(upstream: &str) -> Endpoint {
         unified_cgroup: false,
         timing: Timing::short(),
         engine: Engine::new(Some("unix:///nowhere/docker.sock")).expect("client"),
+        max_vcpus: 16,
     };
     let (hosts, faults, token) = (Hosts::default(), Faults::default(), Token::random());
     let ec2 = Arc::new(Ec2::new(settings, upstream.clone(), hosts.clone(), faults.clone()));
