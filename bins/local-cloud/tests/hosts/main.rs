@@ -15,6 +15,7 @@ mod browser;
 mod cli;
 mod cloud;
 mod conformance;
+mod doors;
 mod fault;
 mod host_cli;
 mod isolation;
@@ -41,6 +42,7 @@ const TOGETHER: [&[Scenarios]; 2] = [
         ("conformance", conformance::scenarios),
         ("fault", fault::scenarios),
         ("isolation", isolation::scenarios),
+        ("doors", doors::scenarios),
         ("bad-input", bad_input::scenarios),
         ("asg", asg::scenarios),
         ("moto", moto::scenarios),
