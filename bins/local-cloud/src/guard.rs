@@ -1,10 +1,11 @@
 //! Closes hosts where the packet rules are missing: when somebody flushes the machine's rules, or reloads a firewall.
 //!
-//! Two lines of defence, both asking for the mark that the rules give to every packet which they have looked at
-//! ([`LOOKED_AT`]). A table that belongs to a process (`flags owner`) cannot be flushed or deleted by any other: it holds
-//! everything from and to hosts, and goes with the daemon. And a rule of the routing policy, which is no packet rule at
-//! all, and stays when the daemon was killed: what comes from a bridge without the mark has no route, least of all to the
-//! metadata service of a machine that is itself a cloud instance.
+//! Two lines of defence. A table that belongs to a process (`flags owner`) cannot be flushed or deleted by any other: it
+//! drops what comes from hosts and goes to them without the mark that the rules give to every packet which they have
+//! looked at ([`LOOKED_AT`]). It goes with the daemon. And a rule of the routing policy, which is no packet rule at all and
+//! stays when the daemon was killed: link-local addresses, so the metadata service of a machine that is itself a cloud
+//! instance, have no route from a bridge. (What hosts ask for there has another destination before it is routed.) Not for
+//! every destination: the kernel's check of source addresses asks the same rules about answers to hosts.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -141,7 +142,7 @@ async fn stands(project: &str, bridges: &BTreeSet<String>) -> Result<bool, Error
         && named == bridges.iter().map(String::as_str).collect())
 }
 
-/// What comes from this bridge and no rule has looked at has no route; whether or not it was so already.
+/// Link-local addresses have no route from this bridge; whether or not it was so already.
 pub async fn close_routes(bridge: &str) -> Result<(), Error> {
     let listed = capture("ip", ["-4", "rule", "show", "pref", PREFERENCE], None).await?;
     if listed.stdout.lines().any(|line| names(line, bridge)) {
@@ -164,8 +165,7 @@ fn names(line: &str, bridge: &str) -> bool {
 }
 
 fn routing_rule(verb: &str, bridge: &str) -> Vec<String> {
-    let mark = format!("0x0/{LOOKED_AT:#x}");
-    ["-4", "rule", verb, "pref", PREFERENCE, "iif", bridge, "fwmark", &mark, "blackhole"]
+    ["-4", "rule", verb, "pref", PREFERENCE, "iif", bridge, "to", "169.254.0.0/16", "blackhole"]
         .map(str::to_owned)
         .to_vec()
 }
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_bridge_is_a_whole_word_of_a_rule() {
-        let line = "90:\tfrom all fwmark 0/0x1000000 iif lc12 [detached] blackhole";
+        let line = "90:\tfrom all to 169.254.0.0/16 iif lc12 [detached] blackhole";
         assert!(names(line, "lc12") && !names(line, "lc1"));
     }
 }

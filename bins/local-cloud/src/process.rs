@@ -92,7 +92,7 @@ fn patience(program: &str, first: Option<&str>) -> Duration {
         ("docker", Some("info" | "version" | "ps" | "inspect" | "network" | "container")) => 30,
         // These move whole file systems.
         ("docker", Some("run" | "commit" | "import" | "load" | "cp")) => 900,
-        ("docker", Some("rm" | "image")) => 180,
+        ("docker", _) => 180,
         ("tar", _) => 300,
         ("nsenter", _) => 20,
         (python, _) if python.contains("python") => 900,
