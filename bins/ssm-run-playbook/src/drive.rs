@@ -70,6 +70,8 @@ enum Kind {
 #[derive(Debug, Clone)]
 struct Call {
     command: String,
+    /// What every attempt at sending it carries.
+    comment: String,
     kind: Kind,
     waiting: BTreeSet<String>,
     sent: Instant,
@@ -108,6 +110,8 @@ pub(crate) struct Drive<'a> {
     sent: RefCell<BTreeSet<String>>,
     /// Hosts that found no bundle where they were told to fetch it.
     asked_again: RefCell<BTreeSet<String>>,
+    /// Commands that ended on a host because another of the same comment had begun this run there.
+    duplicates: RefCell<BTreeSet<(String, String)>>,
     /// Why the other hosts are left alone.
     halted: RefCell<Option<Halt>>,
     /// What hosts write while they run, with `--log-group`.
@@ -148,6 +152,7 @@ impl<'a> Drive<'a> {
             started: RefCell::default(),
             sent: RefCell::default(),
             asked_again: RefCell::default(),
+            duplicates: RefCell::default(),
             halted: RefCell::default(),
         }
     }
@@ -282,7 +287,8 @@ impl<'a> Drive<'a> {
         let command = self.ssm.send(&order).await?;
         self.ctx.progress().debug(&format!("command {command}: {comment}"));
         let waiting = ids.iter().cloned().collect();
-        let call = Call { command: command.clone(), kind, waiting, sent: Instant::now() };
+        let sent = Instant::now();
+        let call = Call { command: command.clone(), comment: comment.clone(), kind, waiting, sent };
         self.calls.borrow_mut().push(call);
         self.sending.replace(None);
         Ok(command)

@@ -1,6 +1,6 @@
 //! What hosts write to CloudWatch Logs while they run, read as it comes: one call for all hosts of a command.
 
-use deploy_aws::{Client, Error, SdkConfig, Service};
+use deploy_aws::{Client, Error, Pages, SdkConfig, Service};
 use serde_json::json;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -8,8 +8,6 @@ use std::collections::HashMap;
 const LOGS: Service = Service { name: "logs", id: "CloudWatch Logs", version: "2014-03-28" };
 const OPERATION: &str = "logs:FilterLogEvents";
 const TARGET: &str = "Logs_20140328.FilterLogEvents";
-/// A page may be empty although more follow.
-const PAGES: usize = 10;
 /// Events of one second arrive in any order, and late ones after newer ones of other hosts.
 const LATE_MS: i64 = 5_000;
 
@@ -60,15 +58,16 @@ impl Live {
     pub(crate) async fn news(&self, command: &str) -> Result<HashMap<String, String>, Error> {
         let start = self.seen.borrow_mut().entry(command.to_owned()).or_default().start();
         let mut lines = HashMap::new();
-        let mut token = None;
-        for _ in 0..PAGES {
+        let mut token: Option<String> = None;
+        let mut pages = Pages::of(OPERATION);
+        loop {
             let mut request = json!({
                 "logGroupName": self.group,
                 "logStreamNamePrefix": format!("{command}/"),
                 "startTime": start,
             });
             if let Some(token) = token {
-                request["nextToken"] = token;
+                request["nextToken"] = token.into();
             }
             let answer = match self.client.json(LOGS, OPERATION, TARGET, &request).await {
                 // The first agent that has something to write makes the group.
@@ -88,7 +87,7 @@ impl Live {
                     lines.insert(id.to_owned(), line.to_owned());
                 }
             }
-            token = answer.get("nextToken").filter(|token| !token.is_null()).cloned();
+            token = pages.next(answer["nextToken"].as_str())?;
             if token.is_none() {
                 break;
             }

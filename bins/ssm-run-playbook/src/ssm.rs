@@ -7,10 +7,10 @@ use aws_sdk_ssm::types::{
     CloudWatchOutputConfig, CommandFilter, CommandFilterKey, CommandInvocation,
     CommandInvocationStatus, InstanceInformation, InstanceInformationStringFilter, PingStatus,
 };
-use deploy_aws::Error;
+use deploy_aws::{Error, Pages};
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep};
 
 /// SendCommand and CancelCommand take at most 50 instance IDs.
@@ -20,6 +20,8 @@ const SEND_ATTEMPTS: u32 = 5;
 /// Just after SendCommand an invocation may not exist yet; both answers become right within seconds.
 pub(crate) const CONSISTENCY: Duration = Duration::from_secs(30);
 
+/// How far back a command whose reply was lost is searched: far more than clocks differ and than a retry takes.
+const SEARCHED: Duration = Duration::from_secs(24 * 3600);
 /// Close to the deadline polls are half a second apart and not retried by the SDK.
 const SILENCE: Duration = Duration::from_secs(2);
 
@@ -114,7 +116,8 @@ impl Ssm {
             .set_values(Some(ids.to_vec()))
             .build()
             .expect("key and values are set");
-        let (mut agents, mut next) = (Vec::new(), None);
+        let operation = "ssm:DescribeInstanceInformation";
+        let (mut agents, mut next, mut pages) = (Vec::new(), None, Pages::of(operation));
         loop {
             let answer = self
                 .client
@@ -124,12 +127,12 @@ impl Ssm {
                 .set_next_token(next)
                 .send()
                 .await
-                .map_err(|e| Error::from_sdk("ssm:DescribeInstanceInformation", e))
+                .map_err(|e| Error::from_sdk(operation, e))
                 .inspect(|_| self.hear())?;
             let agent =
                 |info: &InstanceInformation| Some((info.instance_id()?.to_owned(), away(info)));
             agents.extend(answer.instance_information_list().iter().filter_map(agent));
-            next = answer.next_token().map(str::to_owned).filter(|token| !token.is_empty());
+            next = pages.next(answer.next_token())?;
             if next.is_none() {
                 return Ok(agents);
             }
@@ -156,7 +159,7 @@ impl Ssm {
             .await;
             // A throttled request did nothing; after anything else it may have arrived.
             if !is_throttled(&error)
-                && let Some(id) = self.find(order.comment).await?
+                && let Some(id) = self.find(order.comment).await?.pop()
             {
                 return Ok(id);
             }
@@ -200,25 +203,36 @@ impl Ssm {
         })
     }
 
-    /// The ID of the command that carries this comment.
-    pub(crate) async fn find(&self, comment: &str) -> Result<Option<String>, Error> {
-        let filter = CommandFilter::builder()
-            .key(CommandFilterKey::DocumentName)
-            .value(DOCUMENT)
-            .build()
-            .expect("key and value are set");
-        // Newest first; what was sent a moment ago is on the first page.
-        let answer = self
-            .client
-            .list_commands()
-            .filters(filter)
-            .max_results(50)
-            .send()
-            .await
-            .map_err(|e| Error::from_sdk("ssm:ListCommands", e))
-            .inspect(|_| self.hear())?;
-        let found = answer.commands().iter().find(|command| command.comment() == Some(comment));
-        Ok(found.and_then(|command| command.command_id()).map(str::to_owned))
+    /// The IDs of all commands that carry this comment, the oldest last. Every page is read: filters come after pages, so
+    /// that the first ones may be empty.
+    pub(crate) async fn find(&self, comment: &str) -> Result<Vec<String>, Error> {
+        let filter = |key, value: &str| {
+            let filter = CommandFilter::builder().key(key).value(value).build();
+            filter.expect("key and value are set")
+        };
+        let since = DateTime::from(SystemTime::now() - SEARCHED);
+        let since = since.fmt(DateTimeFormat::DateTime).expect("the present has a date");
+        let operation = "ssm:ListCommands";
+        let (mut found, mut next, mut pages) = (Vec::new(), None, Pages::of(operation));
+        loop {
+            let answer = self
+                .client
+                .list_commands()
+                .filters(filter(CommandFilterKey::DocumentName, DOCUMENT))
+                .filters(filter(CommandFilterKey::InvokedAfter, &since))
+                .max_results(50)
+                .set_next_token(next)
+                .send()
+                .await
+                .map_err(|e| Error::from_sdk(operation, e))
+                .inspect(|_| self.hear())?;
+            let ours = answer.commands().iter().filter(|one| one.comment() == Some(comment));
+            found.extend(ours.filter_map(|one| one.command_id()).map(str::to_owned));
+            next = pages.next(answer.next_token())?;
+            if next.is_none() {
+                return Ok(found);
+            }
+        }
     }
 
     /// How every invocation of a command stands; hosts that are not listed yet are missing. `patiently`: with the SDK's
@@ -228,22 +242,30 @@ impl Ssm {
         command: &str,
         patiently: bool,
     ) -> Result<Vec<Invocation>, Error> {
-        let call = self
-            .client
-            .list_command_invocations()
-            .command_id(command)
-            .details(true)
-            .max_results(50)
-            .customize();
-        let call = if patiently { call } else { call.config_override(once()) };
-        let answer = call.send().await;
-        let answer = answer.map_err(|e| Error::from_sdk("ssm:ListCommandInvocations", e));
-        // Who says that it is busy is there.
-        if answer.as_ref().err().is_none_or(|error| error.code().is_some()) {
-            self.hear();
+        let operation = "ssm:ListCommandInvocations";
+        let (mut found, mut next, mut pages) = (Vec::new(), None, Pages::of(operation));
+        loop {
+            let call = self
+                .client
+                .list_command_invocations()
+                .command_id(command)
+                .details(true)
+                .max_results(50)
+                .set_next_token(next)
+                .customize();
+            let call = if patiently { call } else { call.config_override(once()) };
+            let answer = call.send().await.map_err(|e| Error::from_sdk(operation, e));
+            // Who says that it is busy is there.
+            if answer.as_ref().err().is_none_or(|error| error.code().is_some()) {
+                self.hear();
+            }
+            let answer = answer?;
+            found.extend(answer.command_invocations().iter().filter_map(invocation));
+            next = pages.next(answer.next_token())?;
+            if next.is_none() {
+                return Ok(found);
+            }
         }
-        let answer = answer?;
-        Ok(answer.command_invocations().iter().filter_map(invocation).collect())
     }
 
     /// The first 24,000 characters of stdout and 8,000 of stderr of an invocation that has ended.

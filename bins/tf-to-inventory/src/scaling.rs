@@ -7,7 +7,7 @@
 use crate::aws;
 use crate::contract::{ScalingGroup, host_vars, is_instance_id};
 use crate::xml::Element;
-use deploy_aws::{Client, Error as AwsError};
+use deploy_aws::{Client, Error as AwsError, Pages};
 use deploy_inventory::Host;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,13 +74,15 @@ pub(crate) async fn resolve(
     let mut members = BTreeMap::new();
     for chunk in names.chunks(NAMES_A_CALL) {
         let mut token = None;
+        let mut pages = Pages::of("autoscaling:DescribeAutoScalingGroups");
         loop {
             let mut parameters = listed("AutoScalingGroupNames.member", chunk);
             parameters.push(("MaxRecords".into(), "100".into()));
             parameters.extend(token.map(|token| ("NextToken".to_owned(), token)));
             let text =
                 aws::describe_auto_scaling_groups(client, parameters).await.map_err(Fault::Aws)?;
-            token = groups_page(&text, &mut members)?;
+            let next = groups_page(&text, &mut members)?;
+            token = pages.next(next.as_deref()).map_err(Fault::Aws)?;
             if token.is_none() {
                 break;
             }
@@ -104,13 +106,15 @@ pub(crate) async fn resolve(
     let mut instances = BTreeMap::new();
     for chunk in ids.chunks(IDS_A_CALL) {
         let mut token = None;
+        let mut pages = Pages::of("ec2:DescribeInstances");
         loop {
             let mut parameters = listed("Filter.1.Value", chunk);
             parameters.push(("Filter.1.Name".into(), "instance-id".into()));
             parameters.push(("MaxResults".into(), "1000".into()));
             parameters.extend(token.map(|token| ("NextToken".to_owned(), token)));
             let text = aws::describe_instances(client, parameters).await.map_err(Fault::Aws)?;
-            token = instances_page(&text, &mut instances)?;
+            let next = instances_page(&text, &mut instances)?;
+            token = pages.next(next.as_deref()).map_err(Fault::Aws)?;
             if token.is_none() {
                 break;
             }

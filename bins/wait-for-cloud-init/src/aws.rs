@@ -4,7 +4,7 @@ use crate::host::{Agent, Checks, Instance};
 use crate::quote;
 use aws_sdk_ec2::types::{Filter, InstanceStatus, SummaryStatus};
 use aws_sdk_ssm::types::{CommandInvocation, InstanceInformationStringFilter, PingStatus};
-use deploy_aws::{Error, SdkConfig};
+use deploy_aws::{Error, Pages, SdkConfig};
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -73,6 +73,7 @@ impl Aws {
             let filter =
                 Filter::builder().name("instance-id").set_values(Some(some.to_vec())).build();
             let mut next = None;
+            let mut pages = Pages::of("ec2:DescribeInstances");
             loop {
                 self.count();
                 let request =
@@ -88,7 +89,7 @@ impl Aws {
                         found.insert(id.to_owned(), facts(instance));
                     }
                 }
-                next = answer.next_token().map(str::to_owned).filter(|token| !token.is_empty());
+                next = pages.next(answer.next_token())?;
                 if next.is_none() {
                     break;
                 }
@@ -104,22 +105,30 @@ impl Aws {
     ) -> Result<HashMap<String, (String, Checks)>, Error> {
         let mut found = HashMap::new();
         for some in ids.chunks(EC2_IDS) {
-            self.count();
-            let request = self.ec2.describe_instance_status().include_all_instances(true);
-            let answer = request.set_instance_ids(Some(some.to_vec())).send().await;
-            let answer = match answer.map_err(|e| Error::from_sdk("ec2:DescribeInstanceStatus", e))
-            {
-                // EC2 is eventually consistent: asked again in the next round.
-                Err(error) if error.code() == Some("InvalidInstanceID.NotFound") => continue,
-                answer => answer?,
-            };
-            for status in answer.instance_statuses() {
-                let state = status
-                    .instance_state()
-                    .and_then(|state| state.name())
-                    .map(|name| name.as_str());
-                if let (Some(id), Some(state)) = (status.instance_id(), state) {
-                    found.insert(id.to_owned(), (state.to_owned(), checks(status)));
+            let operation = "ec2:DescribeInstanceStatus";
+            let (mut next, mut pages) = (None, Pages::of(operation));
+            loop {
+                self.count();
+                let request = self.ec2.describe_instance_status().include_all_instances(true);
+                let request = request.set_instance_ids(Some(some.to_vec())).set_next_token(next);
+                let answer = request.send().await.map_err(|e| Error::from_sdk(operation, e));
+                let answer = match answer {
+                    // EC2 is eventually consistent: asked again in the next round.
+                    Err(error) if error.code() == Some("InvalidInstanceID.NotFound") => break,
+                    answer => answer?,
+                };
+                for status in answer.instance_statuses() {
+                    let state = status
+                        .instance_state()
+                        .and_then(|state| state.name())
+                        .map(|name| name.as_str());
+                    if let (Some(id), Some(state)) = (status.instance_id(), state) {
+                        found.insert(id.to_owned(), (state.to_owned(), checks(status)));
+                    }
+                }
+                next = pages.next(answer.next_token())?;
+                if next.is_none() {
+                    break;
                 }
             }
         }
@@ -176,6 +185,7 @@ impl Aws {
             .build()
             .expect("key and values are set");
         let mut next = None;
+        let mut pages = Pages::of("ssm:DescribeInstanceInformation");
         loop {
             self.count();
             let request = self
@@ -194,7 +204,7 @@ impl Aws {
                 };
                 found.insert(id.to_owned(), agent);
             }
-            next = answer.next_token().map(str::to_owned).filter(|token| !token.is_empty());
+            next = pages.next(answer.next_token())?;
             if next.is_none() {
                 return Ok(());
             }
@@ -235,6 +245,7 @@ impl Aws {
     pub(crate) async fn invocations(&self, command: &str) -> Result<Vec<Invocation>, Error> {
         let mut found = Vec::new();
         let mut next = None;
+        let mut pages = Pages::of("ssm:ListCommandInvocations");
         loop {
             self.count();
             let request = self.ssm.list_command_invocations().command_id(command).details(true);
@@ -245,7 +256,7 @@ impl Aws {
                 answer => answer?,
             };
             found.extend(answer.command_invocations().iter().filter_map(invocation));
-            next = answer.next_token().map(str::to_owned).filter(|token| !token.is_empty());
+            next = pages.next(answer.next_token())?;
             if next.is_none() {
                 return Ok(found);
             }

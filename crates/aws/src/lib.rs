@@ -3,11 +3,13 @@
 
 mod call;
 mod error;
+mod pages;
 mod s3;
 
 pub use aws_config::SdkConfig;
 pub use call::{Client, Service};
 pub use error::{Error, chain};
+pub use pages::Pages;
 pub use s3::Bucket;
 
 use aws_config::BehaviorVersion;

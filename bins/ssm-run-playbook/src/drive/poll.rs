@@ -34,7 +34,14 @@ impl Drive<'_> {
         for call in open {
             let invocations = self.ssm.invocations(&call.command, !self.hurries()).await?;
             for id in &call.waiting {
-                match invocations.iter().find(|invocation| invocation.id == *id) {
+                let invocation = invocations.iter().find(|invocation| invocation.id == *id);
+                if let Some(invocation) = invocation.filter(|invocation| invocation.ended)
+                    && is_duplicate(&call, invocation)
+                    && self.follow_other(&call, id).await?
+                {
+                    continue;
+                }
+                match invocation {
                     Some(invocation) if invocation.ended => {
                         self.ended(&call, invocation, hungry);
                     }
@@ -51,6 +58,33 @@ impl Drive<'_> {
             hungry.since.get_or_insert_with(Instant::now);
         }
         Ok(())
+    }
+
+    /// A command whose reply was lost was sent once more and both arrived: the run is the other's, and so is its result.
+    /// False when Systems Manager lists no other after all; it lists new commands with a delay.
+    async fn follow_other(&self, call: &Call, id: &str) -> Result<bool, deploy_aws::Error> {
+        self.duplicates.borrow_mut().insert((id.to_owned(), call.command.clone()));
+        let others = self.ssm.find(&call.comment).await?;
+        let is_new =
+            |other: &String| !self.duplicates.borrow().contains(&(id.to_owned(), other.clone()));
+        let Some(command) = others.into_iter().find(is_new) else {
+            return Ok(call.sent.elapsed() <= CONSISTENCY);
+        };
+        self.forget(call, id);
+        let name = self.plan.name(id);
+        let text = format!("the command arrived twice; following {command}");
+        self.ctx.progress().subject(name, &text);
+        let mut calls = self.calls.borrow_mut();
+        match calls.iter_mut().find(|known| known.command == command) {
+            Some(known) => {
+                known.waiting.insert(id.to_owned());
+            }
+            None => {
+                let waiting = [id.to_owned()].into();
+                calls.push(Call { command, waiting, ..call.clone() });
+            }
+        }
+        Ok(true)
     }
 
     fn running(&self, call: &Call, invocation: &Invocation) {
@@ -208,4 +242,11 @@ impl Drive<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a run ended because this run's folder was there already.
+fn is_duplicate(call: &Call, invocation: &Invocation) -> bool {
+    let answer = recap::parse(&invocation.output);
+    matches!(call.kind, Kind::Run { .. })
+        && answer.is_ok_and(|recap| recap.state == State::Duplicate)
 }

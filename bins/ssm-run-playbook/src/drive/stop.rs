@@ -84,12 +84,14 @@ impl Drive<'_> {
     pub(super) async fn cancel_open(&self) -> bool {
         let lost = self.sending.take();
         if let Some(comment) = lost
-            && let Ok(Some(command)) = self.ssm.find(&comment).await
+            && let Ok(commands) = self.ssm.find(&comment).await
         {
-            let waiting = self.plan.hosts.iter().map(|host| host.id.clone()).collect();
-            let kind = Kind::Run { with_bundle: true };
-            let call = Call { command, kind, waiting, sent: Instant::now() };
-            self.calls.borrow_mut().push(call);
+            for command in commands {
+                let waiting = self.plan.hosts.iter().map(|host| host.id.clone()).collect();
+                let (comment, kind) = (comment.clone(), Kind::Run { with_bundle: true });
+                let call = Call { command, comment, kind, waiting, sent: Instant::now() };
+                self.calls.borrow_mut().push(call);
+            }
         }
         let open: Vec<Call> = self.calls.borrow().clone();
         // A question for the progress ends by itself.

@@ -15,6 +15,12 @@ use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 pub(crate) enum Fault {
     /// The second SendCommand is carried out, but its answer is an error.
     LoseReply,
+    /// The first list of commands does not hold what was sent last.
+    LateList,
+    /// Lists come one item at a time, after an empty page.
+    Pages,
+    /// The token of a page leads to that page again.
+    SamePage,
     /// The first SendCommand is throttled.
     ThrottleOnce,
     /// Every command succeeds and prints nothing that this tool knows.
@@ -240,9 +246,12 @@ impl Respond for Answer {
             "DescribeInstanceInformation" if faults.contains(&Fault::NoAgents) => {
                 ok(&json!({"InstanceInformationList": []}))
             }
+            "DescribeInstanceInformation" if faults.contains(&Fault::SamePage) => {
+                ok(&json!({"InstanceInformationList": [], "NextToken": "again"}))
+            }
             "DescribeInstanceInformation" => {
                 let lost = faults.contains(&Fault::LostSinceAsked) && self.asked_to_send();
-                describe(&body, if lost { "ConnectionLost" } else { "Online" })
+                describe(&body, &faults, if lost { "ConnectionLost" } else { "Online" })
             }
             "SendCommand" if faults.contains(&Fault::ThrottleOnce) && earlier == 0 => {
                 error(400, "ThrottlingException", "Rate exceeded")
@@ -254,7 +263,7 @@ impl Respond for Answer {
                 }
                 answer
             }
-            "ListCommands" => self.list_commands(),
+            "ListCommands" => self.list_commands(&body, &faults, earlier),
             "ListCommandInvocations" => self.list_invocations(&body, &faults),
             "GetCommandInvocation" => self.invocation(&body, &faults),
             "CancelCommand" => self.cancel(&body),
@@ -320,12 +329,12 @@ fn secret(name: &Value, field: &str) -> ResponseTemplate {
     if field == "Value" { ok(&parameter) } else { ok(&json!({field: text})) }
 }
 
-fn describe(body: &Value, status: &str) -> ResponseTemplate {
+fn describe(body: &Value, faults: &HashSet<Fault>, status: &str) -> ResponseTemplate {
     let ids = body["Filters"][0]["Values"].as_array().cloned().unwrap_or_default();
     let agent =
         |id| json!({"InstanceId": id, "PingStatus": status, "LastPingDateTime": 1_767_225_600.5});
     let list: Vec<Value> = ids.iter().map(agent).collect();
-    ok(&json!({"InstanceInformationList": list}))
+    ok(&paged("InstanceInformationList", list, body, faults))
 }
 
 impl Answer {
@@ -464,15 +473,21 @@ impl Answer {
         }
     }
 
-    fn list_commands(&self) -> ResponseTemplate {
+    fn list_commands(
+        &self,
+        body: &Value,
+        faults: &HashSet<Fault>,
+        earlier: usize,
+    ) -> ResponseTemplate {
         let state = lock(&self.state);
         let commands: Vec<Value> = state
             .commands
             .iter()
             .rev()
+            .skip(usize::from(faults.contains(&Fault::LateList) && earlier == 0))
             .map(|sent| json!({"CommandId": sent.id, "Comment": sent.comment}))
             .collect();
-        ok(&json!({"Commands": commands}))
+        ok(&paged("Commands", commands, body, faults))
     }
 
     fn list_invocations(&self, body: &Value, faults: &HashSet<Fault>) -> ResponseTemplate {
@@ -490,7 +505,7 @@ impl Answer {
                     "StatusDetails": invocation.details, "CommandPlugins": [{"Output": output}]})
             })
             .collect();
-        ok(&json!({"CommandInvocations": list}))
+        ok(&paged("CommandInvocations", list, body, faults))
     }
 
     fn invocation(&self, body: &Value, faults: &HashSet<Fault>) -> ResponseTemplate {
@@ -523,6 +538,17 @@ impl Answer {
         }
         ok(&json!({}))
     }
+}
+
+/// A list, or one page of it: page 0 is empty, every other one holds one item.
+fn paged(name: &str, list: Vec<Value>, body: &Value, faults: &HashSet<Fault>) -> Value {
+    if !faults.contains(&Fault::Pages) {
+        return json!({name: list});
+    }
+    let number: usize = body["NextToken"].as_str().map_or(0, |token| token.parse().unwrap());
+    let items: Vec<&Value> = list.iter().skip(number.wrapping_sub(1)).take(1).collect();
+    let next = (number < list.len()).then(|| (number + 1).to_string());
+    json!({name: items, "NextToken": next})
 }
 
 /// What the service keeps of an output.

@@ -237,6 +237,43 @@ fn a_lost_reply_does_not_run_the_playbook_twice() {
 }
 
 #[test]
+fn lists_are_read_to_their_last_page_though_some_are_empty() {
+    let repository = Repository::new("- name: Fine\n  ansible.builtin.debug:\n    msg: x\n");
+    let double = Double::start(&[Fault::Pages]);
+    let outcome = repository.tool(&double, &["--limit", "all"]).run();
+    ended(&outcome, 0, &["2 of 2 hosts good"]);
+}
+
+#[test]
+fn a_lost_reply_is_searched_on_every_page_before_it_is_sent_again() {
+    let work = tempfile::tempdir().unwrap();
+    let repository = Repository::new(&counting(work.path()));
+    let double = Double::start(&[Fault::LoseReply, Fault::Pages]);
+    ended(&repository.tool(&double, &[]).run(), 0, &["1 of 1 hosts good"]);
+    assert_eq!((runs_counted(work.path(), "sip-1"), double.runs()), (1, 2));
+}
+
+#[test]
+fn a_command_that_arrived_twice_has_the_result_of_the_run_that_began() {
+    let work = tempfile::tempdir().unwrap();
+    let repository = Repository::new(&counting(work.path()));
+    // The reply is lost, and the list does not hold the command yet: it is sent once more.
+    let double = Double::start(&[Fault::LoseReply, Fault::LateList]);
+    ended(&repository.tool(&double, &[]).run(), 0, &["1 of 1 hosts good"]);
+    assert_eq!((runs_counted(work.path(), "sip-1"), double.runs()), (1, 3));
+    assert_eq!(repository.report()["subjects"][0]["outcome"], "success");
+}
+
+#[test]
+fn a_page_that_leads_to_itself_is_an_error() {
+    let repository = Repository::new("[]\n");
+    let double = Double::start(&[Fault::SamePage]);
+    let outcome = repository.tool(&double, &[]).run();
+    ended(&outcome, 6, &["ssm:DescribeInstanceInformation", "the token of a page came twice"]);
+    assert_eq!((double.count("DescribeInstanceInformation"), double.runs()), (2, 0));
+}
+
+#[test]
 fn a_host_that_is_gone_when_the_command_is_sent_does_not_stop_the_others() {
     let repository = Repository::new("- name: Fine\n  ansible.builtin.debug:\n    msg: x\n");
     let double = Double::start(&[Fault::GoneSinceAsked]);
