@@ -4,7 +4,10 @@
 set -euo pipefail
 
 fail() {
-    printf '::error title=calldata-foundation tools::%s\n' "$1" >&2
+    # A line end in a value would begin a command of somebody else's.
+    local text=${1//'%'/%25}
+    text=${text//$'\r'/%0D}
+    printf '::error title=calldata-foundation tools::%s\n' "${text//$'\n'/%0A}" >&2
     exit 2
 }
 

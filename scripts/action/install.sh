@@ -29,6 +29,8 @@ fi
 for tool in "${tools[@]}"; do
     found=$("$bin_dir/$tool" --version) || found="exit status $?"
     if [[ $found != "$tool $version" ]]; then
+        # A line end in it would begin a command of somebody else's.
+        found=${found//'%'/%25} found=${found//$'\r'/%0D} found=${found//$'\n'/%0A}
         printf '::error title=calldata-foundation tools::%s --version says "%s" instead of "%s %s"; delete the cache of this action and run again\n' \
             "$tool" "$found" "$tool" "$version" >&2
         exit 2

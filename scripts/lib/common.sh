@@ -26,12 +26,18 @@ SECONDS=0
 # Exit statuses of docs/exit-codes.md.
 readonly usage=2 denied=5 unavailable=6
 
-say() { printf '[%4d s] %s\n' "$SECONDS" "$*" >&2; }
+# harmless: text from outside, stdin to stdout. The runner takes `::command::` at a line's start and `##[command]` anywhere
+# for its own, and a bare CR ends a line; control characters are for terminals.
+harmless() {
+  LC_ALL=C tr '\000-\010\013-\037\177' '?' | sed -e 's/##\[/#\\u{23}[/g' -e 's/^\([[:space:]]*\)::/\1\\u{3a}:/'
+}
+
+say() { printf '[%4d s] %s\n' "$SECONDS" "$*" | harmless >&2; }
 
 # fail STATUS MESSAGE [HINT]
 fail() {
-  printf 'error: %s\n' "$2" >&2
-  [ -z "${3:-}" ] || printf 'hint: %s\n' "$3" >&2
+  printf 'error: %s\n' "$2" | harmless >&2
+  [ -z "${3:-}" ] || printf 'hint: %s\n' "$3" | harmless >&2
   exit "$1"
 }
 
@@ -74,7 +80,7 @@ quietly() {
   kill "$beat" 2>/dev/null || :
   wait "$beat" 2>/dev/null || :
   if [ "$status" != 0 ]; then
-    tail -n 30 "$log" >&2
+    tail -n 30 "$log" | harmless >&2
     case $status in 130 | 143) exit "$status" ;; esac
     fail "$unavailable" "$text: failed with status $status" "the whole output is in $log"
   fi

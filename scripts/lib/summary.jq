@@ -6,6 +6,9 @@ def pad($width): tostring | . + (" " * ([$width - length, 0] | max));
 def bar($most): . as $ms | ($ms * 40 / ([$most, 1] | max) | floor) as $n | "█" * $n + (if $n == 0 then "▏" else "" end);
 def mark: {success: "ok", failed: "FAILED", warned: "warning", skipped: "skipped", unknown: "unknown"}[.] // .;
 
+# Text from outside in one line of Markdown: nothing that links, pings or ends a cell, and no command to the runner.
+def cell: tostring | gsub("[[:cntrl:]]"; " ") | gsub("(?<c>[\\\\|\\[\\]`*])"; "\\\(.c)") | gsub("<"; "&lt;") | gsub("@"; "&#64;");
+
 [inputs] as $reports
 | ($inventory[0].all // {hosts: {}, children: {}}) as $all
 | ([$steps[].elapsed_ms] | add // 0) as $total
@@ -20,17 +23,17 @@ def mark: {success: "ok", failed: "FAILED", warned: "warning", skipped: "skipped
   (if ($all.hosts | length) == 0 then "none known yet" else
     "| host | instance | private | public | groups |", "|---|---|---|---|---|",
     ($all.hosts | to_entries[] | .key as $host
-      | "| \($host) | \(.value.instance_id) | \(.value.private_ip // "–") | \(.value.public_ip // "–") | \([
-          $all.children | to_entries[] | select(.value.hosts | has($host)) | .key] | join(", ")) |")
+      | "| \($host | cell) | \(.value.instance_id | cell) | \(.value.private_ip // "–" | cell) | \(.value.public_ip // "–" | cell) | \([
+          $all.children | to_entries[] | select(.value.hosts | has($host)) | .key] | join(", ") | cell) |")
   end),
   "",
   "## What was verified",
   "",
   (if ($reports | length) == 0 then "nothing yet" else
     ($reports | sort_by(.started_at)[]
-      | "- **\(.tool)**: \(.title)",
+      | "- **\(.tool | cell)**: \(.title | cell)",
         (if .tool | IN("tf-to-inventory", "plan", "apply") then empty else
-          (.subjects[] | "  - \(.outcome | mark): \(.name): \(.detail)") end))
+          (.subjects[] | "  - \(.outcome | mark): \(.name | cell): \(.detail | cell)") end))
   end),
   "",
   "## Time",
