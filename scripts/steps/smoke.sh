@@ -15,15 +15,15 @@ stoppable smoke-test-http --inventory "$out/inventory.json" --limit nginx --path
 
 # The verdict counts, whatever keeps the call from being tried.
 trap 'status=$?; [ "$http" = 0 ] || status=$http; exit "$status"' EXIT
-secret=$(jq -er '.all.vars.sip_users_secret_arn' "$out/inventory.json") ||
-  fail "$usage" "the inventory names no sip_users_secret_arn" "run scripts/steps/inventory.sh --env $environment --out $out again"
-region=$(jq -er '.all.vars.deploy_region' "$out/inventory.json")
-phones=$(aws secretsmanager get-secret-value --region "$region" --secret-id "$secret" --query SecretString --output text) ||
-  fail 5 "cannot read the phones' passwords" "are credentials and endpoint set, and secretsmanager:GetSecretValue allowed on $secret?"
 # The first phone by name.
-if ! user=$(jq -er 'keys[0]' <<<"$phones") || ! SMOKE_SIP_PASSWORD=$(jq -er '.[keys[0]]' <<<"$phones"); then
-  fail "$usage" "the secret $secret holds no phone" "it is a JSON object, phone to password; terraform/modules/foundation-asterisk makes it"
-fi
+user=$(jq -er '.all.vars.sip_user_secret_arns | keys[0]' "$out/inventory.json") &&
+  secret=$(jq -er --arg user "$user" '.all.vars.sip_user_secret_arns[$user]' "$out/inventory.json") ||
+  fail "$usage" "the inventory names no sip_user_secret_arns" "run scripts/steps/inventory.sh --env $environment --out $out again"
+region=$(jq -er '.all.vars.deploy_region' "$out/inventory.json")
+phone=$(aws secretsmanager get-secret-value --region "$region" --secret-id "$secret" --query SecretString --output text) ||
+  fail 5 "cannot read the phone's password" "are credentials and endpoint set, and secretsmanager:GetSecretValue allowed on $secret?"
+SMOKE_SIP_PASSWORD=$(jq -er .password <<<"$phone") ||
+  fail "$usage" "the secret $secret holds no password" "it is a JSON object with username and password; terraform/modules/foundation-asterisk makes it"
 export SMOKE_SIP_PASSWORD
 
 stoppable smoke-test-sip --inventory "$out/inventory.json" --limit sip --user "$user" --password-env SMOKE_SIP_PASSWORD \

@@ -43,6 +43,7 @@ module "foundation_asterisk" {
   rtp_port_min         = var.rtp_port_min
   rtp_port_max         = var.rtp_port_max
   secret_generation    = var.secret_generation
+  secret_generations   = var.secret_generations
   secret_recovery_days = var.secret_recovery_days
 }
 
@@ -58,6 +59,9 @@ module "compute" {
   security_group_ids     = [module.foundation_asterisk.security_group_id]
   public_ip              = true
   root_volume_size_gib   = var.root_volume_size_gib
+  extra_packages         = var.extra_packages
+  keep_root_volume       = var.keep_root_volume
   secret_arns            = module.foundation_asterisk.secret_arns
+  parameter_paths        = ["/${var.project}/${var.environment}"]
   termination_protection = var.termination_protection
 }

@@ -7,7 +7,9 @@ output "inventory" {
     environment = var.environment
     region      = var.region
     hosts = {
-      for name, host in local.hosts : name => merge(module.compute[name].inventory_host, host)
+      for name, host in local.hosts : name => merge(module.compute[name].inventory_host, host, {
+        vars = merge(host.vars, { host_packages = module.compute[name].packages })
+      })
     }
     scaling_groups = {}
     vars           = module.foundation_asterisk.inventory_vars

@@ -81,6 +81,18 @@ variable "root_volume_size_gib" {
   default     = 50
 }
 
+variable "extra_packages" {
+  description = "Debian packages besides those that every host has. Ansible installs what is added; nothing is removed."
+  type        = list(string)
+  default     = []
+}
+
+variable "keep_root_volume" {
+  description = "Whether the root volume, with the database on it, stays when the host is terminated; dev is thrown away whole."
+  type        = bool
+  default     = false
+}
+
 variable "termination_protection" {
   description = "Whether EC2 refuses to terminate the host."
   type        = bool
@@ -106,7 +118,7 @@ variable "sip_cidrs" {
 }
 
 variable "http_cidrs" {
-  description = "Address ranges that may open HTTP and HTTPS."
+  description = "Address ranges that may open HTTP."
   type        = list(string)
   default     = ["0.0.0.0/0"]
 }
@@ -124,9 +136,15 @@ variable "rtp_port_max" {
 }
 
 variable "secret_generation" {
-  description = "Raise it to draw new passwords at the next apply; then run the playbook."
+  description = "Raise it to draw new passwords for everything at the next apply: database, message bus and every SIP user."
   type        = number
   default     = 1
+}
+
+variable "secret_generations" {
+  description = "Raise one to draw one new password at the next apply: `database`, `message-bus`, or a SIP user, e.g. `{ 1002 = 2 }`. What is not named is at 1."
+  type        = map(number)
+  default     = {}
 }
 
 variable "secret_recovery_days" {

@@ -1,6 +1,7 @@
-# The role that the host has: managed by Systems Manager, and reader of the secrets that it was given.
+# The role that the host has: managed by Systems Manager, and reader of the secrets and parameters that it was given.
 
 data "aws_partition" "current" {}
+data "aws_caller_identity" "current" {}
 
 data "aws_iam_policy_document" "assume" {
   statement {
@@ -9,6 +10,50 @@ data "aws_iam_policy_document" "assume" {
     principals {
       type        = "Service"
       identifiers = ["ec2.amazonaws.com"]
+    }
+  }
+}
+
+# What the agent does for Run Command and Session Manager. Amazon's AmazonSSMManagedInstanceCore also allows every plain
+# parameter of the account (ssm:GetParameter*) and inventory, patching and packages, which nothing here uses.
+data "aws_iam_policy_document" "agent" {
+  # These actions know no resource.
+  statement {
+    sid = "Agent"
+    actions = [
+      "ssm:UpdateInstanceInformation",
+      "ssmmessages:CreateControlChannel",
+      "ssmmessages:CreateDataChannel",
+      "ssmmessages:OpenControlChannel",
+      "ssmmessages:OpenDataChannel",
+      "ec2messages:AcknowledgeMessage",
+      "ec2messages:DeleteMessage",
+      "ec2messages:FailMessage",
+      "ec2messages:GetEndpoint",
+      "ec2messages:GetMessages",
+      "ec2messages:SendReply",
+    ]
+    resources = ["*"]
+  }
+
+  # Without a list of associations the agent logs an error every some minutes.
+  statement {
+    sid       = "Associations"
+    actions   = ["ssm:ListAssociations", "ssm:ListInstanceAssociations"]
+    resources = ["*"]
+  }
+
+  dynamic "statement" {
+    for_each = length(var.parameter_paths) > 0 ? [var.parameter_paths] : []
+
+    content {
+      sid     = "ReadOwnParameters"
+      actions = ["ssm:GetParameter", "ssm:GetParameters", "ssm:GetParametersByPath"]
+      resources = flatten([
+        for path in statement.value : [for suffix in ["", "/*"] :
+          "arn:${data.aws_partition.current.partition}:ssm:${data.aws_region.current.name}:${data.aws_caller_identity.current.account_id}:parameter${path}${suffix}"
+        ]
+      ])
     }
   }
 }
@@ -29,9 +74,10 @@ resource "aws_iam_role" "this" {
   assume_role_policy = data.aws_iam_policy_document.assume.json
 }
 
-resource "aws_iam_role_policy_attachment" "ssm" {
-  role       = aws_iam_role.this.name
-  policy_arn = "arn:${data.aws_partition.current.partition}:iam::aws:policy/AmazonSSMManagedInstanceCore"
+resource "aws_iam_role_policy" "agent" {
+  name   = "systems-manager"
+  role   = aws_iam_role.this.name
+  policy = data.aws_iam_policy_document.agent.json
 }
 
 resource "aws_iam_role_policy" "secrets" {

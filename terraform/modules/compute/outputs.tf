@@ -21,6 +21,11 @@ output "role_name" {
   value       = aws_iam_role.this.name
 }
 
+output "packages" {
+  description = "Debian packages that the host must have, for Ansible: what was added after the first boot is installed by it."
+  value       = local.packages
+}
+
 output "user_data" {
   description = "User data of the first boot; holds no secret."
   value       = local.user_data

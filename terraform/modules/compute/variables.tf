@@ -104,14 +104,53 @@ variable "secret_arns" {
   default     = []
 }
 
+variable "parameter_paths" {
+  description = "Paths in Parameter Store that the host may read, e.g. `/calldata-foundation/dev`."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for path in var.parameter_paths : can(regex("^(/[A-Za-z0-9_.-]+)+$", path))])
+    error_message = "parameter_paths must hold paths such as /example/dev: with a slash at the start, none at the end, no wildcard."
+  }
+}
+
+variable "keep_root_volume" {
+  description = "Whether the root volume, and the data on it, stays when the host is terminated. It then costs money until somebody deletes it."
+  type        = bool
+  default     = true
+}
+
+variable "agent_key_url" {
+  description = "Where the keys of Amazon's SSM agent are loaded from at the first boot. Only the one of `agent_key_fingerprint` counts."
+  type        = string
+  default     = "https://raw.githubusercontent.com/aws/amazon-ecs-agent/master/scripts/amazon-ssm-agent.gpg"
+
+  validation {
+    condition     = can(regex("^https://[A-Za-z0-9./_~%-]+$", var.agent_key_url))
+    error_message = "agent_key_url must be an https:// URL."
+  }
+}
+
+variable "agent_key_fingerprint" {
+  description = "Fingerprint of the key that must have signed the SSM agent's package; Amazon publishes it on the page Verifying the signature of SSM Agent."
+  type        = string
+  default     = "1C5B395CBE5E74E2F1CA21592784DBF388D19D46" # Expires on 2027-11-25.
+
+  validation {
+    condition     = can(regex("^[0-9A-F]{40}$", var.agent_key_fingerprint))
+    error_message = "agent_key_fingerprint must have 40 hexadecimal digits, capitals, without spaces."
+  }
+}
+
 variable "base_packages" {
   description = "Debian packages that every host needs before Ansible can run on it."
   type        = list(string)
-  default     = ["acl", "ansible-core", "awscli", "ca-certificates", "curl", "gnupg", "jq", "python3", "python3-apt"]
+  default     = ["acl", "ansible-core", "awscli", "ca-certificates", "curl", "gnupg", "gpgv", "jq", "python3", "python3-apt"]
 }
 
 variable "extra_packages" {
-  description = "Debian packages installed at the first boot besides `base_packages`."
+  description = "Debian packages besides `base_packages`: installed at the first boot, later additions by Ansible."
   type        = list(string)
   default     = []
 

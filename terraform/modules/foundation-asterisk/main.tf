@@ -7,7 +7,6 @@ locals {
     sip-tcp = { protocol = "tcp", from = var.sip_port, to = var.sip_port, cidrs = var.sip_cidrs, what = "SIP over TCP" }
     rtp     = { protocol = "udp", from = var.rtp_port_min, to = var.rtp_port_max, cidrs = var.sip_cidrs, what = "RTP" }
     http    = { protocol = "tcp", from = 80, to = 80, cidrs = var.http_cidrs, what = "HTTP" }
-    https   = { protocol = "tcp", from = 443, to = 443, cidrs = var.http_cidrs, what = "HTTPS" }
   }
 
   ingress = merge([

@@ -4,8 +4,12 @@ output "security_group_id" {
 }
 
 output "secret_arns" {
-  description = "ARNs of the secrets, for the role of the host that reads them."
-  value       = [for name in sort(keys(local.secrets)) : module.secret[name].arn]
+  description = "ARNs of the secrets for the role of the host that reads them; those of all SIP users by their path, so that a new user changes no role."
+  value = [
+    module.secret["database"].arn,
+    module.secret["message-bus"].arn,
+    "arn:${data.aws_partition.current.partition}:secretsmanager:${data.aws_region.current.name}:${data.aws_caller_identity.current.account_id}:secret:${local.prefix}/sip-users/*",
+  ]
 }
 
 output "inventory_vars" {
@@ -17,6 +21,6 @@ output "inventory_vars" {
     rtp_port_max           = var.rtp_port_max
     database_secret_arn    = module.secret["database"].arn
     message_bus_secret_arn = module.secret["message-bus"].arn
-    sip_users_secret_arn   = module.secret["sip-users"].arn
+    sip_user_secret_arns   = { for user, secret in module.sip_user : user => secret.arn }
   }
 }

@@ -77,7 +77,7 @@ variable "sip_cidrs" {
 }
 
 variable "http_cidrs" {
-  description = "Address ranges that may open HTTP and HTTPS."
+  description = "Address ranges that may open HTTP."
   type        = list(string)
 
   validation {
@@ -134,9 +134,25 @@ variable "message_bus_username" {
 }
 
 variable "secret_generation" {
-  description = "Raise it to draw new passwords at the next apply."
+  description = "Raise it to draw new passwords for everything at the next apply: database, message bus and every SIP user."
   type        = number
   default     = 1
+}
+
+variable "secret_generations" {
+  description = "Raise one to draw one new password at the next apply: `database`, `message-bus`, or a SIP user, e.g. `{ 1002 = 2 }`. What is not named is at 1."
+  type        = map(number)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for value in values(var.secret_generations) : value >= 1 && floor(value) == value])
+    error_message = "secret_generations must hold whole numbers from 1."
+  }
+
+  validation {
+    condition     = length(setsubtract(keys(var.secret_generations), concat(["database", "message-bus"], var.sip_users))) == 0
+    error_message = "secret_generations may name database, message-bus and the users in sip_users only."
+  }
 }
 
 variable "secret_recovery_days" {

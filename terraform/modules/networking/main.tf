@@ -24,6 +24,27 @@ locals {
   }[var.nat_gateways]
 }
 
+# EC2 cannot change a range in place: Terraform would replace the VPC or the subnet, which fails half-way where something
+# is in it, or takes the hosts and their data with it. So the first ranges are kept, and another one is refused in the plan.
+resource "terraform_data" "fixed" {
+  for_each = merge(
+    { vpc_cidr = var.vpc_cidr },
+    { for index, cidr in var.public_subnet_cidrs : "public_subnet_cidrs[${index}]" => cidr },
+    { for index, cidr in var.private_subnet_cidrs : "private_subnet_cidrs[${index}]" => cidr },
+  )
+
+  input = each.value
+
+  lifecycle {
+    ignore_changes = [input]
+
+    postcondition {
+      condition     = self.output == each.value
+      error_message = "${each.key} of a living network cannot change from ${self.output} to ${each.value}: everything in it would be replaced. Set it back; or back up the data, destroy the environment and deploy it again. A further subnet is added at the end of its list."
+    }
+  }
+}
+
 resource "aws_vpc" "this" {
   cidr_block           = var.vpc_cidr
   enable_dns_support   = true

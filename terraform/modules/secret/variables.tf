@@ -30,6 +30,13 @@ variable "generated" {
   }
 }
 
+variable "given" {
+  description = "Passwords to store instead of drawn ones, by field: for a secret that takes over from another one."
+  type        = map(string)
+  default     = {}
+  ephemeral   = true
+}
+
 variable "password_length" {
   description = "Characters of each password."
   type        = number

@@ -79,3 +79,60 @@ resource "aws_s3_bucket_ownership_controls" "this" {
     object_ownership = "BucketOwnerEnforced"
   }
 }
+
+data "aws_partition" "current" {}
+
+# A state can hold what nobody should read on the way.
+data "aws_iam_policy_document" "tls_only" {
+  for_each = {
+    for key, name in { state = var.bucket_name, log = "${var.bucket_name}-log" } :
+    key => "arn:${data.aws_partition.current.partition}:s3:::${name}"
+  }
+
+  statement {
+    sid       = "TlsOnly"
+    effect    = "Deny"
+    actions   = ["s3:*"]
+    resources = [each.value, "${each.value}/*"]
+
+    principals {
+      type        = "*"
+      identifiers = ["*"]
+    }
+
+    condition {
+      test     = "Bool"
+      variable = "aws:SecureTransport"
+      values   = ["false"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = each.key == "log" ? ["arn:${data.aws_partition.current.partition}:s3:::${var.bucket_name}"] : []
+
+    content {
+      sid       = "AccessLogOfTheStates"
+      actions   = ["s3:PutObject"]
+      resources = ["${each.value}/state/*"]
+
+      principals {
+        type        = "Service"
+        identifiers = ["logging.s3.amazonaws.com"]
+      }
+
+      condition {
+        test     = "ArnLike"
+        variable = "aws:SourceArn"
+        values   = [statement.value]
+      }
+    }
+  }
+}
+
+resource "aws_s3_bucket_policy" "this" {
+  bucket = aws_s3_bucket.this.bucket
+  policy = data.aws_iam_policy_document.tls_only["state"].json
+
+  # S3 takes one change of a bucket's access at a time.
+  depends_on = [aws_s3_bucket_public_access_block.this, aws_s3_bucket_ownership_controls.this]
+}

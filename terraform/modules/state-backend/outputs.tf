@@ -17,3 +17,8 @@ output "lock_table_arn" {
   description = "ARN of the table, for the policy of the role that deploys."
   value       = aws_dynamodb_table.lock.arn
 }
+
+output "log_bucket_name" {
+  description = "Name of the bucket for the access log of the states."
+  value       = aws_s3_bucket.log.id
+}

@@ -3,8 +3,8 @@ variable "bucket_name" {
   type        = string
 
   validation {
-    condition     = can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", var.bucket_name))
-    error_message = "bucket_name must have 3 to 63 lower-case letters, digits and hyphens (dots break TLS with S3)."
+    condition     = can(regex("^[a-z0-9][a-z0-9-]{1,57}[a-z0-9]$", var.bucket_name))
+    error_message = "bucket_name must have 3 to 59 lower-case letters, digits and hyphens (dots break TLS with S3; the log bucket adds -log)."
   }
 }
 
@@ -37,5 +37,16 @@ variable "noncurrent_version_days" {
   validation {
     condition     = var.noncurrent_version_days >= 7
     error_message = "noncurrent_version_days must be at least 7: a broken state is often noticed only after some days."
+  }
+}
+
+variable "log_days" {
+  description = "Days after which the access log of the states is deleted."
+  type        = number
+  default     = 90
+
+  validation {
+    condition     = var.log_days >= 1 && floor(var.log_days) == var.log_days
+    error_message = "log_days must be a whole number from 1."
   }
 }

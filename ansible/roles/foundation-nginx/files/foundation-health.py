@@ -28,6 +28,9 @@ def ask_sip(service, timeout):
     tag = uuid.uuid4().hex
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
         link.settimeout(timeout)
+        # Asterisk knows the probe by the port that it sends from.
+        if "source_port" in service:
+            link.bind(("127.0.0.1", service["source_port"]))
         link.connect((service["host"], service["port"]))
         here = "%s:%d" % link.getsockname()
         there = "%s:%d" % (service["host"], service["port"])

@@ -31,6 +31,34 @@ override_module {
   }
 }
 
+override_module {
+  target = module.foundation_asterisk.module.sip_user
+  outputs = {
+    arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:user"
+  }
+}
+
+override_data {
+  target = module.foundation_asterisk.data.aws_caller_identity.current
+  values = {
+    account_id = "123456789012"
+  }
+}
+
+override_data {
+  target = module.compute["dev-platform-1"].data.aws_caller_identity.current
+  values = {
+    account_id = "123456789012"
+  }
+}
+
+override_data {
+  target = module.foundation_asterisk.data.aws_secretsmanager_secrets.sip_users
+  values = {
+    arns = []
+  }
+}
+
 run "the_inventory_keeps_its_contract" {
   command = plan
 
@@ -60,8 +88,21 @@ run "the_inventory_keeps_its_contract" {
   }
 
   assert {
-    condition     = toset(keys(output.inventory.vars)) == toset(["sip_domain", "sip_port", "rtp_port_min", "rtp_port_max", "database_secret_arn", "message_bus_secret_arn", "sip_users_secret_arn"])
+    condition     = toset(keys(output.inventory.vars)) == toset(["sip_domain", "sip_port", "rtp_port_min", "rtp_port_max", "database_secret_arn", "message_bus_secret_arn", "sip_user_secret_arns"])
     error_message = "The inventory's variables are not those that Ansible expects."
+  }
+}
+
+run "packages_go_to_ansible" {
+  command = plan
+
+  variables {
+    extra_packages = ["htop"]
+  }
+
+  assert {
+    condition     = contains(output.inventory.hosts["dev-platform-1"].vars.host_packages, "htop")
+    error_message = "A package that is added must reach Ansible, for the host is not made anew."
   }
 }
 

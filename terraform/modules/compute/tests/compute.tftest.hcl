@@ -11,6 +11,12 @@ mock_provider "aws" {
     }
   }
 
+  mock_data "aws_caller_identity" {
+    defaults = {
+      account_id = "123456789012"
+    }
+  }
+
   mock_data "aws_ami" {
     defaults = {
       id = "ami-0123456789abcdef0"
@@ -56,12 +62,49 @@ run "a_host_is_encrypted_and_takes_imdsv2_only" {
   }
 }
 
-run "systems_manager_can_manage_it" {
+run "the_agent_may_do_its_work_and_read_no_parameter" {
   command = plan
 
   assert {
-    condition     = aws_iam_role_policy_attachment.ssm.policy_arn == "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
+    condition = length(setsubtract(
+      ["ssm:UpdateInstanceInformation", "ssmmessages:OpenControlChannel", "ssmmessages:CreateControlChannel", "ssmmessages:OpenDataChannel", "ssmmessages:CreateDataChannel", "ec2messages:GetMessages"],
+      data.aws_iam_policy_document.agent.statement[0].actions
+    )) == 0
     error_message = "Hosts are reached through Systems Manager only: the role must allow it."
+  }
+
+  assert {
+    condition     = length([for statement in data.aws_iam_policy_document.agent.statement : true if anytrue([for action in statement.actions : strcontains(action, "Parameter") || strcontains(action, "*")])]) == 0
+    error_message = "Without paths, the role must allow no parameter and no wildcard of actions."
+  }
+}
+
+run "a_host_reads_parameters_below_its_own_paths_only" {
+  command = plan
+
+  variables {
+    parameter_paths = ["/example/dev"]
+  }
+
+  assert {
+    condition = toset(one([for statement in data.aws_iam_policy_document.agent.statement : statement.resources if statement.sid == "ReadOwnParameters"])) == toset([
+      "arn:aws:ssm:us-east-1:123456789012:parameter/example/dev", "arn:aws:ssm:us-east-1:123456789012:parameter/example/dev/*",
+    ])
+    error_message = "The policy must name the path and what is below it."
+  }
+}
+
+run "the_agent_is_installed_only_with_the_pinned_signature" {
+  command = plan
+
+  assert {
+    condition     = strcontains(output.user_data, "fingerprint=1C5B395CBE5E74E2F1CA21592784DBF388D19D46\n") && strcontains(output.user_data, "VALIDSIG .*$fingerprint")
+    error_message = "The package of the agent must be checked against Amazon's key."
+  }
+
+  assert {
+    condition     = !strcontains(split("gpgv --status-fd", output.user_data)[0], "dpkg --install")
+    error_message = "Nothing may be installed before the check."
   }
 }
 
@@ -142,7 +185,8 @@ run "wrong_values_are_refused" {
   command = plan
   expect_failures = [
     var.project, var.name, var.instance_type, var.debian_release, var.ami_id, var.security_group_ids,
-    var.root_volume_size_gib, var.root_volume_kms_key_arn, var.extra_packages,
+    var.root_volume_size_gib, var.root_volume_kms_key_arn, var.extra_packages, var.parameter_paths,
+    var.agent_key_url, var.agent_key_fingerprint,
   ]
 
   variables {
@@ -155,6 +199,9 @@ run "wrong_values_are_refused" {
     root_volume_size_gib    = 4              # less than the image
     root_volume_kms_key_arn = "alias/aws/ebs"
     extra_packages          = ["htop; reboot"]
+    parameter_paths         = ["/"]                           # all of them
+    agent_key_url           = "http://example.com/amazon.gpg" # no TLS
+    agent_key_fingerprint   = "2784DBF388D19D46"              # a key id, not a fingerprint
   }
 }
 
@@ -164,5 +211,43 @@ run "a_graviton_type_is_refused" {
 
   variables {
     instance_type = "t4g.xlarge"
+  }
+}
+
+# From here on a host lives.
+run "a_host_lives" {
+  command = apply
+}
+
+run "another_package_replaces_nothing_and_goes_to_ansible" {
+  command = plan
+
+  variables {
+    extra_packages = ["htop"]
+    ami_id         = "ami-11111111"
+  }
+
+  assert {
+    condition     = aws_instance.this.id == run.a_host_lives.instance_id
+    error_message = "The host holds the only copy of its data: a package or an image must not replace it."
+  }
+
+  assert {
+    condition     = contains(output.packages, "htop")
+    error_message = "Ansible must be told of the package."
+  }
+
+  assert {
+    condition     = aws_instance.this.root_block_device[0].delete_on_termination == false
+    error_message = "The root volume must stay unless the caller says otherwise."
+  }
+}
+
+run "another_key_of_the_root_volume_is_refused" {
+  command         = plan
+  expect_failures = [terraform_data.root_volume_key]
+
+  variables {
+    root_volume_kms_key_arn = "arn:aws:kms:us-east-1:123456789012:key/00000000-0000-0000-0000-000000000000"
   }
 }

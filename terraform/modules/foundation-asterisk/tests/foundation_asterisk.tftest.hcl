@@ -16,6 +16,27 @@ override_module {
   }
 }
 
+override_module {
+  target = module.sip_user
+  outputs = {
+    arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:user"
+  }
+}
+
+override_data {
+  target = data.aws_caller_identity.current
+  values = {
+    account_id = "123456789012"
+  }
+}
+
+override_data {
+  target = data.aws_secretsmanager_secrets.sip_users
+  values = {
+    arns = []
+  }
+}
+
 variables {
   project     = "example"
   environment = "dev"
@@ -37,7 +58,7 @@ run "each_range_may_reach_sip_rtp_and_http_and_nothing_else" {
       "udp 5060-5060 192.0.2.0/24", "udp 5060-5060 198.51.100.0/24",
       "tcp 5060-5060 192.0.2.0/24", "tcp 5060-5060 198.51.100.0/24",
       "udp 10000-20000 192.0.2.0/24", "udp 10000-20000 198.51.100.0/24",
-      "tcp 80-80 192.0.2.0/24", "tcp 443-443 192.0.2.0/24",
+      "tcp 80-80 192.0.2.0/24",
     ])
     error_message = "The open ports are not the expected ones."
   }
@@ -72,13 +93,18 @@ run "the_inventory_holds_references_to_secrets" {
   }
 
   assert {
-    condition     = length(output.secret_arns) == 3
-    error_message = "The host must be given all three secrets."
+    condition     = contains(output.secret_arns, "arn:aws:secretsmanager:us-east-1:123456789012:secret:example/dev/sip-users/*") && length(output.secret_arns) == 3
+    error_message = "The host must be given both logins and, by their path, the secrets of the SIP users."
   }
 
   assert {
-    condition     = toset(local.secrets["sip-users"].generated) == toset(["1001", "1002"]) && local.secrets["database"].fields.username == "asterisk"
-    error_message = "Every SIP user must get a password, the database role its name."
+    condition     = output.inventory_vars.sip_user_secret_arns == { "1001" = "arn:aws:secretsmanager:us-east-1:123456789012:secret:user", "1002" = "arn:aws:secretsmanager:us-east-1:123456789012:secret:user" }
+    error_message = "Every SIP user must have a secret of his own."
+  }
+
+  assert {
+    condition     = local.secrets["database"].fields.username == "asterisk" && toset(keys(local.secrets)) == toset(["database", "message-bus"])
+    error_message = "The database role must have its name, and no secret is shared by the SIP users."
   }
 }
 
@@ -130,5 +156,14 @@ run "a_sip_user_named_twice_is_refused" {
 
   variables {
     sip_users = ["1001", "1001"]
+  }
+}
+
+run "a_generation_of_nobody_is_refused" {
+  command         = plan
+  expect_failures = [var.secret_generations]
+
+  variables {
+    secret_generations = { 1003 = 2 }
   }
 }

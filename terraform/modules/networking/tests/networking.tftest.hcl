@@ -120,3 +120,40 @@ run "a_private_subnet_that_is_public_is_refused" {
     private_subnet_cidrs = ["10.20.1.0/24"]
   }
 }
+
+# From here on a network lives.
+run "a_network_lives" {
+  command = apply
+}
+
+run "another_range_of_a_living_network_is_refused" {
+  command         = plan
+  expect_failures = [terraform_data.fixed["vpc_cidr"], terraform_data.fixed["public_subnet_cidrs[0]"], terraform_data.fixed["public_subnet_cidrs[1]"]]
+
+  variables {
+    vpc_cidr            = "10.30.0.0/16"
+    public_subnet_cidrs = ["10.30.1.0/24", "10.30.2.0/24"]
+  }
+}
+
+run "a_subnet_before_the_first_one_is_refused" {
+  command         = plan
+  expect_failures = [terraform_data.fixed["public_subnet_cidrs[0]"], terraform_data.fixed["public_subnet_cidrs[1]"]]
+
+  variables {
+    public_subnet_cidrs = ["10.20.9.0/24", "10.20.1.0/24", "10.20.2.0/24"]
+  }
+}
+
+run "a_further_subnet_is_added" {
+  command = plan
+
+  variables {
+    public_subnet_cidrs = ["10.20.1.0/24", "10.20.2.0/24", "10.20.3.0/24"]
+  }
+
+  assert {
+    condition     = length(aws_subnet.public) == 3 && aws_vpc.this.id == run.a_network_lives.vpc_id
+    error_message = "A subnet at the end of the list must leave the rest alone."
+  }
+}

@@ -1,4 +1,16 @@
-mock_provider "aws" {}
+mock_provider "aws" {
+  mock_data "aws_partition" {
+    defaults = {
+      partition = "aws"
+    }
+  }
+
+  mock_data "aws_iam_policy_document" {
+    defaults = {
+      json = "{}"
+    }
+  }
+}
 
 variables {
   bucket_name     = "example-tfstate-123456789012-us-east-1"
@@ -34,6 +46,35 @@ run "states_are_versioned_encrypted_and_private" {
   }
 }
 
+run "states_travel_over_tls_only_and_every_access_is_logged" {
+  command = plan
+
+  assert {
+    condition = alltrue([
+      for name in ["state", "log"] :
+      data.aws_iam_policy_document.tls_only[name].statement[0].effect == "Deny"
+      && one(data.aws_iam_policy_document.tls_only[name].statement[0].condition).variable == "aws:SecureTransport"
+      && one(data.aws_iam_policy_document.tls_only[name].statement[0].condition).values == tolist(["false"])
+    ])
+    error_message = "A request without TLS must be refused."
+  }
+
+  assert {
+    condition     = aws_s3_bucket_policy.this.bucket == aws_s3_bucket.this.bucket && aws_s3_bucket_policy.log.bucket == aws_s3_bucket.log.bucket
+    error_message = "Both buckets must have the policy."
+  }
+
+  assert {
+    condition     = aws_s3_bucket_logging.this.target_bucket == aws_s3_bucket.log.bucket && aws_s3_bucket.log.bucket == "example-tfstate-123456789012-us-east-1-log"
+    error_message = "The states' bucket must write its access log to the log bucket."
+  }
+
+  assert {
+    condition     = aws_s3_bucket.log.lifecycle_rule[0].expiration[0].days == 90
+    error_message = "Old logs must go."
+  }
+}
+
 run "lock_table_is_what_the_backend_expects" {
   command = plan
 
@@ -59,12 +100,13 @@ run "a_key_of_ones_own_is_used" {
 # One plan for all of them: each named variable must be refused, or the run fails.
 run "wrong_values_are_refused" {
   command         = plan
-  expect_failures = [var.bucket_name, var.lock_table_name, var.kms_key_arn, var.noncurrent_version_days]
+  expect_failures = [var.bucket_name, var.lock_table_name, var.kms_key_arn, var.noncurrent_version_days, var.log_days]
 
   variables {
     bucket_name             = "example.tfstate"                      # dots break TLS with S3
     lock_table_name         = "terraform locks"                      # a space
     kms_key_arn             = "00000000-0000-0000-0000-000000000000" # an id, not an ARN
     noncurrent_version_days = 6                                      # less than a week
+    log_days                = 0                                      # no log at all
   }
 }
