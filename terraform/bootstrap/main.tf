@@ -26,4 +26,5 @@ module "state_backend" {
 
   bucket_name     = var.bucket_name
   lock_table_name = var.lock_table_name
+  require_tls     = var.require_tls
 }

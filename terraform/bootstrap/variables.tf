@@ -24,3 +24,9 @@ variable "lock_table_name" {
   description = "Name of the DynamoDB table that locks the states."
   type        = string
 }
+
+variable "require_tls" {
+  description = "Whether requests for states without TLS are refused."
+  type        = bool
+  default     = true
+}

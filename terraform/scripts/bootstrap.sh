@@ -33,6 +33,8 @@ if [[ ${1:-} == --name ]]; then echo "$bucket" && exit; fi
 
 table=${TF_STATE_LOCK_TABLE:-$project-tfstate-lock}
 variables=(-var "bucket_name=$bucket" -var "lock_table_name=$table")
+# A bucket that demands TLS answers nobody at an endpoint that speaks plain HTTP.
+if [[ ${AWS_ENDPOINT_URL_S3:-${AWS_ENDPOINT_URL:-}} == http://* ]]; then variables+=(-var require_tls=false); fi
 backend=(-backend-config="bucket=$bucket" -backend-config="dynamodb_table=$table" -backend-config="region=$region"
   -backend-config=key=state-backend/terraform.tfstate)
 local_state=$folder/$bucket.tfstate

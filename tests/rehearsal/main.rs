@@ -11,6 +11,7 @@
 
 mod machine;
 mod sip_rule;
+mod users;
 
 use deploy_report::{Report, SubjectOutcome};
 use machine::{Machine, Run};
@@ -33,6 +34,10 @@ fn a_whole_deployment_rehearses_on_this_machine() {
     second_deploy_changes_nothing(&machine, &first);
     sip_rule::without_its_rule_nobody_answers(&machine, &first);
     secrets_are_nowhere(&machine, &first);
+    users::nobody_else_is_the_health_probe(&machine, &first);
+    users::ranges_of_a_living_network_stay(&machine);
+    users::one_user_is_one_change(&machine, &first);
+    users::logs_are_rotated(&machine, &first);
     a_failing_task_is_named_with_file_and_line(&machine, &first);
     bad_input_gets_one_clear_error(&machine, &first);
     ctrl_c_cancels_what_runs_on_the_host(&machine, &first);
@@ -124,10 +129,11 @@ fn secrets_are_nowhere(machine: &Machine, deployment: &Deployment) {
     machine.stage("no secret in outputs, plan, reports, logs or state");
     let inventory = deployment.inventory();
     let mut secrets = Vec::new();
-    for name in ["database_secret_arn", "message_bus_secret_arn", "sip_users_secret_arn"] {
-        let arn = inventory["all"]["vars"][name]
-            .as_str()
-            .unwrap_or_else(|| panic!("the inventory names {name}"));
+    let vars = &inventory["all"]["vars"];
+    let mut arns = vec![&vars["database_secret_arn"], &vars["message_bus_secret_arn"]];
+    arns.extend(vars["sip_user_secret_arns"].as_object().expect("users by name").values());
+    for arn in arns {
+        let arn = arn.as_str().expect("the inventory names the secrets");
         let text = machine.aws(&[
             "secretsmanager",
             "get-secret-value",

@@ -89,21 +89,25 @@ data "aws_iam_policy_document" "tls_only" {
     key => "arn:${data.aws_partition.current.partition}:s3:::${name}"
   }
 
-  statement {
-    sid       = "TlsOnly"
-    effect    = "Deny"
-    actions   = ["s3:*"]
-    resources = [each.value, "${each.value}/*"]
+  dynamic "statement" {
+    for_each = var.require_tls ? [each.value] : []
 
-    principals {
-      type        = "*"
-      identifiers = ["*"]
-    }
+    content {
+      sid       = "TlsOnly"
+      effect    = "Deny"
+      actions   = ["s3:*"]
+      resources = [statement.value, "${statement.value}/*"]
 
-    condition {
-      test     = "Bool"
-      variable = "aws:SecureTransport"
-      values   = ["false"]
+      principals {
+        type        = "AWS"
+        identifiers = ["*"]
+      }
+
+      condition {
+        test     = "Bool"
+        variable = "aws:SecureTransport"
+        values   = ["false"]
+      }
     }
   }
 
@@ -130,6 +134,8 @@ data "aws_iam_policy_document" "tls_only" {
 }
 
 resource "aws_s3_bucket_policy" "this" {
+  count = var.require_tls ? 1 : 0
+
   bucket = aws_s3_bucket.this.bucket
   policy = data.aws_iam_policy_document.tls_only["state"].json
 

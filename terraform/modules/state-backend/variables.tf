@@ -40,6 +40,12 @@ variable "noncurrent_version_days" {
   }
 }
 
+variable "require_tls" {
+  description = "Whether requests without TLS are refused. Only an endpoint that speaks plain HTTP, as a rehearsal's does, needs false."
+  type        = bool
+  default     = true
+}
+
 variable "log_days" {
   description = "Days after which the access log of the states is deleted."
   type        = number

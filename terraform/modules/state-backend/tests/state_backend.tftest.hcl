@@ -60,7 +60,7 @@ run "states_travel_over_tls_only_and_every_access_is_logged" {
   }
 
   assert {
-    condition     = aws_s3_bucket_policy.this.bucket == aws_s3_bucket.this.bucket && aws_s3_bucket_policy.log.bucket == aws_s3_bucket.log.bucket
+    condition     = aws_s3_bucket_policy.this[0].bucket == aws_s3_bucket.this.bucket && aws_s3_bucket_policy.log.bucket == aws_s3_bucket.log.bucket
     error_message = "Both buckets must have the policy."
   }
 
