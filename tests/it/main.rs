@@ -5,6 +5,7 @@ mod contracts;
 mod foreign_text;
 mod repository;
 mod scripts;
+mod signatures;
 
 use std::path::{Path, PathBuf};
 
