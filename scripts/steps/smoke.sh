@@ -16,8 +16,7 @@ stoppable smoke-test-http --inventory "$out/inventory.json" --limit nginx --path
 # The verdict counts, whatever keeps the call from being tried.
 trap 'status=$?; [ "$http" = 0 ] || status=$http; exit "$status"' EXIT
 # The first phone by name.
-user=$(jq -er '.all.vars.sip_user_secret_arns | keys[0]' "$out/inventory.json") &&
-  secret=$(jq -er --arg user "$user" '.all.vars.sip_user_secret_arns[$user]' "$out/inventory.json") ||
+read -r user secret < <(jq -er '.all.vars.sip_user_secret_arns | to_entries | min_by(.key) | "\(.key) \(.value)"' "$out/inventory.json") ||
   fail "$usage" "the inventory names no sip_user_secret_arns" "run scripts/steps/inventory.sh --env $environment --out $out again"
 region=$(jq -er '.all.vars.deploy_region' "$out/inventory.json")
 phone=$(aws secretsmanager get-secret-value --region "$region" --secret-id "$secret" --query SecretString --output text) ||
