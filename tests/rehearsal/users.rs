@@ -178,7 +178,7 @@ pub(crate) fn logs_are_rotated(machine: &Machine, deployment: &Deployment) {
             "nothing rotates {file}: {said}"
         );
     }
-    machine.on_host(&instance, "logrotate --force /etc/logrotate.conf");
+    machine.on_host(&instance, "logrotate --force /etc/logrotate.d/foundation-asterisk");
     let after = machine.on_host(
         &instance,
         "ls /var/log/asterisk /var/log/asterisk/cdr-csv; systemctl is-enabled logrotate.timer",
