@@ -197,3 +197,41 @@ fn the_first_screen_of_the_readme_holds_exactly_the_two_commands() {
     assert!(commands[0].starts_with("scripts/deploy-environment.sh dev --local"), "{commands:?}");
     assert!(commands[1].starts_with("scripts/test.sh"), "{commands:?}");
 }
+
+/// What each page under docs/ and each tool's README says before anything else.
+#[test]
+fn every_page_opens_with_what_it_is_when_to_read_it_and_one_command() {
+    let mut pages: Vec<PathBuf> = files(".md");
+    pages.retain(|path| path.parent() == Some(&root().join("docs")));
+    pages.extend(TOOLS.iter().map(|tool| root().join(format!("bins/{tool}/README.md"))));
+    assert!(pages.len() > 14, "{pages:?}");
+    let opening = Regex::new(
+        r"\A# [^\n]+\n\n- \*\*What this is:\*\* [^\n]+\.\n- \*\*Read it when:\*\* [^\n]+\.\n- \*\*One command:\*\* `[^`\n]+`\n\n",
+    )
+    .unwrap();
+    for path in pages {
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(opening.is_match(&text), "{}", path.display());
+    }
+}
+
+/// Pictures of the chain and of the workflow name the steps and jobs that there are, in their order.
+#[test]
+fn pictures_of_the_chain_name_the_steps_that_there_are() {
+    let chain = |page: &str| -> Vec<String> {
+        let text = read(page);
+        let line = text.lines().find(|line| line.trim_start().starts_with("plan --")).unwrap();
+        let label = Regex::new(r"\|[^|]*\|").unwrap();
+        label.replace_all(line, "").split("-->").map(|step| step.trim().to_owned()).collect()
+    };
+    let script = read("scripts/deploy-environment.sh");
+    let steps = script.lines().find_map(|line| line.strip_prefix("for step in ")).unwrap();
+    assert_eq!(chain("README.md").join(" ") + "; do", steps);
+    let workflow: serde_json::Value =
+        serde_saphyr::from_str(&read(".github/workflows/deploy-dev.yml")).unwrap();
+    let mut jobs: Vec<&String> = workflow["jobs"].as_object().unwrap().keys().collect();
+    let mut drawn = chain("docs/github-actions-setup.md");
+    jobs.sort();
+    drawn.sort();
+    assert_eq!(drawn.iter().collect::<Vec<_>>(), jobs);
+}
