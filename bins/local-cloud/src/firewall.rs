@@ -60,16 +60,18 @@ pub async fn apply(
     run("nft", ["-f", "-"], Some(&text)).await.map(drop)
 }
 
-/// The project's tables as they are now, for comparison only; a missing one is an empty text.
-pub async fn as_they_are(project: &str) -> Result<String, Error> {
+/// The project's tables as they are now, for comparison only; `None` where one is missing.
+pub async fn as_they_are(project: &str) -> Result<Option<String>, Error> {
     let name = table(project);
     let mut text = String::new();
     for family in ["ip", "ip6", "bridge"] {
         let listed = process::capture("nft", ["list", "table", family, &name], None).await?;
+        if !listed.status.success() {
+            return Ok(None);
+        }
         text.push_str(&listed.stdout);
-        text.push('\n');
     }
-    Ok(text)
+    Ok(Some(text))
 }
 
 /// Removes the project's table, if there is one.

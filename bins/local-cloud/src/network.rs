@@ -39,8 +39,8 @@ struct Made {
     plan: Plan,
     /// Whether the bridges were taken down since no rules could be written.
     cut: bool,
-    /// The tables as they were when they had been written.
-    written: String,
+    /// The tables as they were when they had been written; `None` where somebody had removed one by then.
+    written: Option<String>,
     guard: Option<Guard>,
 }
 

@@ -42,7 +42,8 @@ impl Networks {
         for network in networks.values() {
             guard::close_routes(&network.gateway.bridge).await?;
         }
-        if firewall::as_they_are(&self.project).await? == *written && guard::lives(guard) {
+        let now = firewall::as_they_are(&self.project).await?;
+        if now.is_some() && now == *written && guard::lives(guard) {
             return Ok(());
         }
         log::line("somebody else changed the packet rules of this cloud; they are written again");
