@@ -5,6 +5,7 @@ import fcntl
 import os
 import shutil
 import signal
+import stat
 import time
 
 KEEP = 5  # finished runs and bundles that stay for inspection and reuse
@@ -69,19 +70,33 @@ def remove_folders(room, pids, since):
     have the number of their process in the name. `pids` are those of the run that were ended."""
     made = []
     if room:
-        if os.path.exists(room + "/made"):
+        try:
             with open(room + "/made", encoding="utf-8", errors="surrogateescape") as file:
                 made = file.read().splitlines()
+        except FileNotFoundError:
+            pass  # No module made one, or whoever tidies old files in /tmp took it.
         shutil.rmtree(room, ignore_errors=True)
     for parent in (os.path.join(os.path.expanduser("~"), ".ansible", "tmp"), "/var/tmp", "/tmp"):
-        for name in os.listdir(parent) if os.path.isdir(parent) else []:
+        for name in names_in(parent):
             parts = name.split("-")  # ansible-tmp-TIME-PROCESS-RANDOM
             if name.startswith("ansible-tmp-") and len(parts) == 5 and parts[3] in pids:
                 made.append(os.path.join(parent, name))
     for path in made:
+        try:
+            found = os.lstat(path)
+        except OSError:
+            continue  # Who made it has tidied it away meanwhile.
         # An older one is of another process that had the number.
-        if not os.path.islink(path) and os.path.isdir(path) and os.lstat(path).st_mtime >= since - 1:
+        if stat.S_ISDIR(found.st_mode) and found.st_mtime >= since - 1:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def names_in(folder):
+    """What is in a folder, which others may remove at any time."""
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def prune(base, folder, bundle):
@@ -102,12 +117,15 @@ def prune(base, folder, bundle):
 
 
 def inside(folder):
-    return [os.path.join(folder, name) for name in os.listdir(folder)]
+    return [os.path.join(folder, name) for name in names_in(folder)]
 
 
 def is_held(folder):
     """Whether a process of that run is alive: from its script's first line on it holds its folder."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return True  # Somebody else has just removed it.
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return False
@@ -128,5 +146,8 @@ def changed(path):
 def remove(path):
     if os.path.isdir(path):
         shutil.rmtree(path, ignore_errors=True)
-    elif os.path.exists(path):
-        os.unlink(path)
+    else:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass

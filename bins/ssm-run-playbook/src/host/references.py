@@ -84,7 +84,13 @@ class Role:
     def keys(self):
         if self.credentials is None:
             room = "iam/security-credentials/"
-            answer = json.loads(self.ask(room + self.ask(room).strip()))
+            role = self.ask(room).strip()
+            answer = json.loads(self.ask(room + role))
+            if "AccessKeyId" not in answer:
+                # "Failed" with status 200: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/troubleshoot-iam.html
+                said = ": ".join(str(answer[name]) for name in ("Code", "Message") if answer.get(name))
+                text = "the host cannot assume its role %s: %s" % (role, said or "no credentials and no reason")
+                raise Failure("reference-denied", text)
             self.credentials = (answer["AccessKeyId"], answer["SecretAccessKey"], answer["Token"])
         return self.credentials
 

@@ -46,11 +46,7 @@ pub(crate) fn write_logs(folder: &Path, hosts: &[HostEnd]) -> Result<(), Error> 
     };
     std::fs::create_dir_all(folder).map_err(failed(folder))?;
     for host in hosts {
-        let name: String = host
-            .name
-            .chars()
-            .map(|c| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' })
-            .collect();
+        let name = file_name(&host.name);
         for (ending, text) in [("log", &host.log), ("events.jsonl", &host.events)] {
             let Some(text) = text else { continue };
             let path = folder.join(format!("{name}.{ending}"));
@@ -58,4 +54,30 @@ pub(crate) fn write_logs(folder: &Path, hosts: &[HostEnd]) -> Result<(), Error> 
         }
     }
     Ok(())
+}
+
+/// A file name of its own for every host name: all but letters, digits and `._-` becomes `%` and hexadecimal digits.
+fn file_name(host: &str) -> String {
+    let mut name = String::new();
+    for c in host.chars() {
+        if c.is_alphanumeric() || "._-".contains(c) {
+            name.push(c);
+        } else {
+            let mut bytes = [0; 4];
+            let bytes = c.encode_utf8(&mut bytes).bytes();
+            bytes.for_each(|byte| name.push_str(&format!("%{byte:02X}")));
+        }
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::file_name;
+
+    #[test]
+    fn hosts_with_similar_names_have_files_of_their_own() {
+        let names = ["sip-1", "a_b", "a/b", "a%2Fb", "é b"].map(file_name);
+        assert_eq!(names, ["sip-1", "a_b", "a%2Fb", "a%252Fb", "é%20b"]);
+    }
 }
