@@ -35,14 +35,6 @@ pub enum InventoryError {
     /// `--limit` is given and empty, as by a variable that is not set: nobody means all hosts by that.
     #[error("`--limit` is empty")]
     EmptyLimit,
-    /// `--limit` chooses by a number.
-    #[error("`{part}` of `--limit` chooses hosts by their number: subscripts are not supported")]
-    Subscript {
-        /// The part of the pattern.
-        part: String,
-        /// What there is, for people.
-        known: String,
-    },
     /// No host is left.
     #[error("no host in `{}` matches `{pattern}`", path.display())]
     NoHosts {
@@ -70,8 +62,7 @@ pub fn load_inventory(path: &Path) -> Result<(Inventory, String), InventoryError
 /// The hosts that a pattern names, in the file's order and at least one; `path` names the file in the error.
 ///
 /// # Errors
-/// [`InventoryError::EmptyLimit`], [`InventoryError::Subscript`], [`InventoryError::Limit`] and
-/// [`InventoryError::NoHosts`].
+/// [`InventoryError::EmptyLimit`], [`InventoryError::Limit`] and [`InventoryError::NoHosts`].
 pub fn require_hosts<'a>(
     inventory: &'a Inventory,
     pattern: Option<&str>,
@@ -88,16 +79,13 @@ pub fn require_hosts<'a>(
             listed(&hosts)
         )
     };
-    if let Some(part) = pattern.and_then(subscript) {
-        return Err(InventoryError::Subscript { part: part.to_owned(), known: known() });
-    }
     let hosts = inventory.select(pattern).map_err(|source| {
         let close = match &source {
             PatternError::NoMatch { part, .. } => {
                 let hosts = inventory.hosts().iter().map(|host| host.name.as_str());
                 closest(part, hosts.chain(inventory.groups()))
             }
-            PatternError::Regex { .. } => None,
+            PatternError::Regex { .. } | PatternError::Subscript { .. } => None,
         };
         let meant = close.map(|name| format!("did you mean `{name}`? ")).unwrap_or_default();
         InventoryError::Limit { source, known: format!("{meant}{}", known()) }
@@ -107,29 +95,6 @@ pub fn require_hosts<'a>(
         return Err(InventoryError::NoHosts { path: path.to_owned(), pattern, known: known() });
     }
     Ok(hosts)
-}
-
-/// The first part of a pattern that Ansible reads as `GROUP[NUMBER]` or `GROUP[FROM:TO]`:
-/// `PATTERN_WITH_SUBSCRIPT` in its `inventory/manager.py`.
-fn subscript(pattern: &str) -> Option<&str> {
-    // A range has a colon of its own, so parts end where a bracket does.
-    let separator = if pattern.contains(',') { "," } else { ":" };
-    pattern.match_indices(']').find_map(|(end, _)| {
-        let rest = &pattern[end + 1..];
-        let (before, inside) = pattern[..end].rsplit_once('[')?;
-        let part = &before[before.rfind(separator).map_or(0, |at| at + 1)..];
-        let part = part.trim_start().trim_start_matches(['!', '&']);
-        let is_last = rest.trim_start().is_empty() || rest.trim_start().starts_with(separator);
-        let (from, to) = match inside.char_indices().skip(1).find(|(_, c)| matches!(c, ':' | '-')) {
-            Some((at, _)) => (&inside[..at], &inside[at + 1..]),
-            None => (inside, ""),
-        };
-        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        let from = from.strip_prefix('-').unwrap_or(from);
-        let is_number = !from.is_empty() && digits(from) && digits(to);
-        let found = is_number && is_last && !part.is_empty() && !part.starts_with('~');
-        found.then(|| pattern[before.len() - part.len()..=end].trim())
-    })
 }
 
 /// The name that somebody who typed `typed` may have meant, by the measure that clap takes for flags.
@@ -156,11 +121,9 @@ impl Failure for InventoryError {
     fn exit(&self) -> Exit {
         match self {
             Self::NoHosts { .. } => Exit::Empty,
-            Self::Read { .. }
-            | Self::Parse { .. }
-            | Self::Limit { .. }
-            | Self::Subscript { .. }
-            | Self::EmptyLimit => Exit::Usage,
+            Self::Read { .. } | Self::Parse { .. } | Self::Limit { .. } | Self::EmptyLimit => {
+                Exit::Usage
+            }
         }
     }
 
@@ -182,13 +145,13 @@ impl Failure for InventoryError {
             Self::EmptyLimit => {
                 Some("name hosts or groups, or leave `--limit` out for all hosts".into())
             }
-            Self::Subscript { known, .. } => Some(format!("name the host: {known}")),
-            Self::Limit { source: PatternError::NoMatch { .. }, known } => Some(known.clone()),
+            Self::Limit { source: PatternError::Regex { .. }, .. } => None,
+            Self::Limit { known, .. } => Some(known.clone()),
             Self::NoHosts { pattern, .. } if pattern == "all" => {
                 Some("the inventory has no hosts: has Terraform made any?".into())
             }
             Self::NoHosts { known, .. } => Some(known.clone()),
-            Self::Read { .. } | Self::Limit { .. } => None,
+            Self::Read { .. } => None,
         }
     }
 }
@@ -248,23 +211,26 @@ mod tests {
     }
 
     #[test]
-    fn a_number_of_a_group_is_refused_and_a_glob_is_not() {
-        for (pattern, part) in [
-            ("sip[0]", Some("sip[0]")),
-            ("all:!sip[-1]", Some("sip[-1]")),
-            ("a, sip[0:1],b", Some("sip[0:1]")),
-            ("sip[1-]:b", Some("sip[1-]")),
-            ("[ab]", None),
-            ("sip-[a-c]", None),
-            ("~sip-[12]", None),
-            ("sip-[12]*", None),
-        ] {
-            assert_eq!(subscript(pattern), part, "{pattern}");
-        }
-        let inventory = Inventory::parse(r#"{"all": {"hosts": {"a": {}}}}"#).unwrap();
-        let error = require_hosts(&inventory, Some("all[0]"), Path::new("i.json")).unwrap_err();
+    fn a_number_behind_a_name_chooses_among_its_hosts() {
+        let text = r#"{"all": {"hosts": {"web1": {}, "web2": {}, "db": {}},
+            "children": {"web": {"hosts": {"web1": {}, "web2": {}}}}}}"#;
+        let inventory = Inventory::parse(text).unwrap();
+        let found = |pattern: &str| {
+            let hosts = require_hosts(&inventory, Some(pattern), Path::new("i.json"));
+            hosts.map(|hosts| hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>())
+        };
+        assert_eq!(found("web[1]").unwrap(), ["web2"]);
+        assert_eq!(found("all:!web[-1]").unwrap(), ["web1", "db"]);
+        let error = found("web[2]").unwrap_err();
         assert_eq!(error.exit(), Exit::Usage);
-        assert!(error.hint().unwrap().starts_with("name the host: "));
+        let why = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(why, "`web[2]` is not there: 2 hosts match before the bracket, counted from 0");
+        assert!(error.hint().unwrap().starts_with("the inventory has the groups `web`"));
+        assert_eq!(found("web[2:]").unwrap_err().exit(), Exit::Empty);
+        // Digits in brackets at the end are a number to Ansible, never a choice of letters.
+        let error = found("web[12]").unwrap_err();
+        assert!(matches!(error, InventoryError::Limit { .. }), "{error}");
+        assert_eq!(found("web[12]*").unwrap(), ["web1", "web2"]);
     }
 
     #[test]

@@ -3,14 +3,19 @@
 //! `tf-to-inventory` writes it, every other tool reads it. The file is what Ansible's own `yaml` inventory plugin reads
 //! (groups as maps, hosts as maps). No I/O here: text in, hosts out.
 
+mod glob;
+mod layout;
 mod parse;
 mod pattern;
+mod split;
 
 pub use parse::ParseError;
 pub use pattern::PatternError;
 
+use layout::Layout;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Host variable with the EC2 instance ID.
@@ -49,12 +54,24 @@ pub struct Host {
 }
 
 /// A parsed inventory.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct Inventory {
     hosts: Vec<Host>,
     all_vars: Map<String, Value>,
     group_vars: BTreeMap<String, Map<String, Value>>,
     children: BTreeMap<String, BTreeSet<String>>,
+    /// The order of names in the file that it was read from; none for one that is not a file yet.
+    layout: Option<Layout>,
+}
+
+/// Equal content; the order of groups is none.
+impl PartialEq for Inventory {
+    fn eq(&self, other: &Self) -> bool {
+        self.hosts == other.hosts
+            && self.all_vars == other.all_vars
+            && self.group_vars == other.group_vars
+            && self.children == other.children
+    }
 }
 
 impl Inventory {
@@ -64,7 +81,7 @@ impl Inventory {
         all_vars: Map<String, Value>,
         group_vars: BTreeMap<String, Map<String, Value>>,
     ) -> Self {
-        Self { hosts, all_vars, group_vars, children: BTreeMap::new() }
+        Self { hosts, all_vars, group_vars, children: BTreeMap::new(), layout: None }
     }
 
     /// The same with groups in groups, parent → children: hosts of a child are hosts of its parents, too.
@@ -97,7 +114,13 @@ impl Inventory {
             }
         }
         self.hosts = hosts;
+        self.layout = None;
         self
+    }
+
+    /// In which order Ansible lists hosts and groups.
+    fn layout(&self) -> Cow<'_, Layout> {
+        self.layout.as_ref().map_or_else(|| Cow::Owned(Layout::of(self)), Cow::Borrowed)
     }
 
     /// The same with more variables of a group, or of all hosts. Variables stay sorted.
@@ -109,6 +132,7 @@ impl Inventory {
         };
         known.extend(vars);
         known.sort_keys();
+        self.layout = None;
         self
     }
 
@@ -142,10 +166,12 @@ impl Inventory {
     /// The hosts that an Ansible pattern names, in the file's order; all of them without a pattern.
     ///
     /// Patterns: host and group names, `all`, globs, `~regex`, `:` or `,` for union, `&` for intersection, `!` for
-    /// exclusion (<https://docs.ansible.com/ansible/latest/inventory_guide/intro_patterns.html>).
+    /// exclusion, and `[0]`, `[-1]`, `[0:2]`, `[1:]` behind a name for some of its hosts, in the file's order
+    /// (<https://docs.ansible.com/ansible/latest/inventory_guide/intro_patterns.html>).
     ///
     /// # Errors
-    /// [`PatternError`] when a part of the pattern is malformed, or names neither a host nor a group.
+    /// [`PatternError`] when a part of the pattern is malformed, names neither a host nor a group, or counts beyond the last
+    /// host.
     pub fn select(&self, pattern: Option<&str>) -> Result<Vec<&Host>, PatternError> {
         match pattern {
             None => Ok(self.hosts.iter().collect()),
@@ -157,7 +183,8 @@ impl Inventory {
     /// nothing.
     ///
     /// # Errors
-    /// [`PatternError::Regex`] when a part is not a regular expression.
+    /// [`PatternError::Regex`] when a part is not a regular expression, [`PatternError::Subscript`] when it counts beyond the
+    /// last host.
     pub fn select_known(&self, pattern: &str) -> Result<Vec<&Host>, PatternError> {
         pattern::select_known(self, pattern)
     }

@@ -1,5 +1,6 @@
 //! From the text of an inventory file to hosts.
 
+use crate::layout::Layout;
 use crate::{Host, INSTANCE_ID, Inventory, PRIVATE_IP, PUBLIC_IP, REGION};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,7 @@ struct Reader {
     memberships: BTreeMap<String, BTreeSet<String>>,
     group_vars: BTreeMap<String, Map<String, Value>>,
     children: BTreeMap<String, BTreeSet<String>>,
+    layout: Layout,
 }
 
 pub(crate) fn parse(text: &str) -> Result<Inventory, ParseError> {
@@ -54,6 +56,7 @@ pub(crate) fn parse(text: &str) -> Result<Inventory, ParseError> {
         memberships: BTreeMap::new(),
         group_vars: BTreeMap::new(),
         children: BTreeMap::new(),
+        layout: Layout::new(),
     };
     reader.group("all", all, &mut Vec::new())?;
     reader.finish()
@@ -73,6 +76,7 @@ impl Reader {
         if path.iter().any(|parent| parent == name) {
             return Err(ParseError::Shape(format!("group `{name}` contains itself")));
         }
+        self.layout.group(path.last().map(String::as_str), name);
         path.push(name.to_owned());
         if !matches!(name, "all" | "ungrouped") {
             // A group without hosts and variables is one all the same: a pattern may name it.
@@ -121,6 +125,7 @@ impl Reader {
             if !vars.is_null() {
                 known.extend(object(vars, &format!("host `{host}`"))?.clone());
             }
+            self.layout.host(group, host);
             self.memberships.entry(host.clone()).or_default().extend(path.iter().cloned());
         }
         Ok(())
@@ -152,7 +157,10 @@ impl Reader {
                 }
             })
             .collect();
-        Inventory::new(hosts, all_vars, self.group_vars).with_children(self.children)
+        let inventory = Inventory::new(hosts, all_vars, self.group_vars);
+        let mut inventory = inventory.with_children(self.children)?;
+        inventory.layout = Some(self.layout.reconciled());
+        Ok(inventory)
     }
 }
 

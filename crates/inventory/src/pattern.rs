@@ -1,9 +1,11 @@
 //! Ansible's host patterns, as `--limit` takes them.
 
+use crate::glob;
+use crate::layout::{ALL, Layout};
+use crate::split::split;
 use crate::{Host, Inventory};
 use regex::Regex;
 use std::collections::HashSet;
-use std::net::Ipv6Addr;
 
 /// Why a pattern cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +17,14 @@ pub enum PatternError {
         part: String,
         /// The whole pattern.
         pattern: String,
+    },
+    /// A part names a host by a number that its hosts do not reach.
+    #[error("`{part}` is not there: {number} host{} before the bracket, counted from 0", if *number == 1 { " matches" } else { "s match" })]
+    Subscript {
+        /// The part.
+        part: String,
+        /// How many hosts its name has.
+        number: usize,
     },
     /// A `~regex` part does not compile.
     #[error("`{part}` is not a regular expression")]
@@ -31,9 +41,11 @@ pub(crate) fn select_known<'a>(
     inventory: &'a Inventory,
     pattern: &str,
 ) -> Result<Vec<&'a Host>, PatternError> {
+    let layout = inventory.layout();
     let known = |part: &&str| {
         let name = part.trim_start_matches(['!', '&']);
-        !matches!(matching(inventory, name, pattern, Of::Play), Err(PatternError::NoMatch { .. }))
+        let found = matching(&layout, name, pattern, Of::Play);
+        !matches!(found, Err(PatternError::NoMatch { .. }))
     };
     let parts = split(pattern);
     // What must be in a group that is not there is nowhere.
@@ -45,14 +57,14 @@ pub(crate) fn select_known<'a>(
     if parts.iter().any(union) && !left.iter().any(union) {
         return Ok(Vec::new());
     }
-    choose(inventory, &left, pattern, Of::Play)
+    choose(inventory, &layout, &left, pattern, Of::Play)
 }
 
 pub(crate) fn select<'a>(
     inventory: &'a Inventory,
     pattern: &str,
 ) -> Result<Vec<&'a Host>, PatternError> {
-    choose(inventory, &split(pattern), pattern, Of::Limit)
+    choose(inventory, &inventory.layout(), &split(pattern), pattern, Of::Limit)
 }
 
 /// Whose pattern it is.
@@ -64,114 +76,143 @@ enum Of {
     Play,
 }
 
-/// Ansible applies unions first, then intersections, then exclusions, whatever their order in the text.
+/// Ansible applies unions first, then intersections, then exclusions, whatever their order in the text. A host that is
+/// called exactly like a part of a union is that part, whatever else it could mean.
 fn choose<'a>(
     inventory: &'a Inventory,
+    layout: &Layout,
     parts: &[&str],
     pattern: &str,
     of: Of,
 ) -> Result<Vec<&'a Host>, PatternError> {
+    let names: HashSet<&str> = layout.hosts().collect();
     let mut chosen: HashSet<&str> = HashSet::new();
     if parts.iter().all(|part| part.starts_with(['!', '&'])) {
-        chosen.extend(inventory.hosts().iter().map(|host| host.name.as_str()));
+        chosen.extend(&names);
     }
     for part in parts.iter().filter(|part| !part.starts_with(['!', '&'])) {
-        chosen.extend(matching(inventory, part, pattern, of)?);
+        match names.get(part) {
+            Some(name) => chosen.extend([*name]),
+            None => chosen.extend(matching(layout, part, pattern, of)?),
+        }
     }
     for part in parts.iter().filter_map(|part| part.strip_prefix('&')) {
-        let keep = matching(inventory, part, pattern, of)?;
+        let keep: HashSet<&str> = matching(layout, part, pattern, of)?.into_iter().collect();
         chosen.retain(|name| keep.contains(name));
     }
     for part in parts.iter().filter_map(|part| part.strip_prefix('!')) {
-        let drop = matching(inventory, part, pattern, of)?;
+        let drop: HashSet<&str> = matching(layout, part, pattern, of)?.into_iter().collect();
         chosen.retain(|name| !drop.contains(name));
     }
     Ok(inventory.hosts().iter().filter(|host| chosen.contains(host.name.as_str())).collect())
 }
 
-/// Splits at `,` and, when there is none, at `:` and blanks, except inside `[]` of a glob; an IPv6 address is one name
-/// (`split_host_pattern` in Ansible's `inventory/manager.py`).
-fn split(pattern: &str) -> Vec<&str> {
-    if pattern.parse::<Ipv6Addr>().is_ok() {
-        return vec![pattern];
-    }
-    let lists = pattern.contains(',');
-    let separates = |c: char| if lists { c == ',' } else { c == ':' || c.is_whitespace() };
-    let mut parts = Vec::new();
-    let (mut start, mut depth) = (0, 0_u32);
-    for (at, c) in pattern.char_indices() {
-        match c {
-            '[' => depth += 1,
-            ']' => depth = depth.saturating_sub(1),
-            c if separates(c) && depth == 0 => {
-                parts.push(&pattern[start..at]);
-                start = at + c.len_utf8();
-            }
-            _ => {}
-        }
-    }
-    parts.push(&pattern[start..]);
-    parts.into_iter().map(str::trim).filter(|part| !part.is_empty()).collect()
-}
-
+/// The hosts of one part, with what stands before it cut off; some twice, as Ansible counts them.
 fn matching<'a>(
-    inventory: &'a Inventory,
+    layout: &'a Layout,
     part: &str,
     pattern: &str,
     of: Of,
-) -> Result<HashSet<&'a str>, PatternError> {
-    let names = inventory.hosts().iter();
-    if part == "all" || part == "*" {
-        return Ok(names.map(|host| host.name.as_str()).collect());
+) -> Result<Vec<&'a str>, PatternError> {
+    let (expression, subscript) = subscripted(part);
+    let (hosts, is_known) = named(layout, expression, of)?;
+    if !is_known {
+        let part = expression.to_owned();
+        return Err(PatternError::NoMatch { part, pattern: pattern.to_owned() });
     }
-    let (source, exact) = match part.strip_prefix('~') {
-        Some(regex) => (format!("^(?:{regex})"), false),
-        None => (glob(part), !part.contains(['*', '?', '['])),
-    };
-    let regex = Regex::new(&source)
-        .map_err(|error| PatternError::Regex { part: part.to_owned(), source: Box::new(error) })?;
-    let ungrouped = regex.is_match("ungrouped");
-    let group_exists =
-        ungrouped || inventory.groups().into_iter().any(|group| regex.is_match(group));
-    let is_all = of == Of::Play && regex.is_match("all");
-    let found: HashSet<&str> = names
-        .filter(|host| {
-            is_all
-                || (ungrouped && host.groups.is_empty())
-                || regex.is_match(&host.name)
-                || host.groups.iter().any(|group| regex.is_match(group))
-        })
-        .map(|host| host.name.as_str())
-        .collect();
-    if exact && found.is_empty() && !group_exists {
-        return Err(PatternError::NoMatch { part: part.to_owned(), pattern: pattern.to_owned() });
-    }
-    Ok(found)
+    let Some(subscript) = subscript.filter(|_| !hosts.is_empty()) else { return Ok(hosts) };
+    let number = hosts.len();
+    subscript.of(&hosts).ok_or_else(|| PatternError::Subscript { part: part.to_owned(), number })
 }
 
-/// A shell glob as an anchored regular expression.
-fn glob(part: &str) -> String {
-    let mut out = String::from("^");
-    let mut in_class = false;
-    for c in part.chars() {
-        match c {
-            '*' if !in_class => out.push_str(".*"),
-            '?' if !in_class => out.push('.'),
-            '[' if !in_class => {
-                in_class = true;
-                out.push('[');
+/// The hosts that an expression without subscript matches, and whether it matches a group or a host at all.
+fn named<'a>(
+    layout: &'a Layout,
+    expression: &str,
+    of: Of,
+) -> Result<(Vec<&'a str>, bool), PatternError> {
+    let special = expression.starts_with('~') || expression.contains(['.', '?', '*', '[']);
+    let source = match expression.strip_prefix('~') {
+        Some(regex) => format!("^(?:{regex})"),
+        None => glob::expression(expression),
+    };
+    let regex = Regex::new(&source).map_err(|error| PatternError::Regex {
+        part: expression.to_owned(),
+        source: Box::new(error),
+    })?;
+    let is_all_meant = of == Of::Play || matches!(expression, "all" | "*");
+    let is_group = |group: &&str| (is_all_meant || *group != ALL) && regex.is_match(group);
+    let mut groups = layout.groups().filter(is_group).peekable();
+    let has_group = groups.peek().is_some();
+    let mut hosts: Vec<&str> = groups.flat_map(|group| layout.hosts_of(group)).collect();
+    if special || !has_group {
+        hosts.extend(layout.hosts().filter(|host| regex.is_match(host)));
+    }
+    let is_wide = expression.starts_with('~') || expression.contains(['*', '?', '[']);
+    let is_known = has_group || is_wide || !hosts.is_empty();
+    Ok((hosts, is_known))
+}
+
+/// What stands in brackets at the end of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Subscript {
+    /// One, counted from the end when negative.
+    One(i64),
+    /// From the first to the second, both included; to the end without a second.
+    Range(usize, Option<usize>),
+}
+
+impl Subscript {
+    /// The hosts; none where a single one is not there.
+    fn of<'a>(self, hosts: &[&'a str]) -> Option<Vec<&'a str>> {
+        let one = |at: usize| hosts.get(at).map(|host| vec![*host]);
+        match self {
+            Self::One(at) if at < 0 => {
+                one(hosts.len().checked_sub(usize::try_from(at.unsigned_abs()).ok()?)?)
             }
-            '!' if in_class && out.ends_with('[') => out.push('^'),
-            ']' if in_class => {
-                in_class = false;
-                out.push(']');
+            Self::One(at) => one(usize::try_from(at).ok()?),
+            // To Ansible `[2:0]` is `[2]`.
+            Self::Range(from, Some(0)) => one(from),
+            Self::Range(from, to) => {
+                let end = to.map_or(hosts.len(), |to| to.saturating_add(1).min(hosts.len()));
+                Some(hosts.get(from..end).unwrap_or_default().to_vec())
             }
-            c if in_class => out.push(c),
-            c => out.push_str(&regex::escape(&c.to_string())),
         }
     }
-    out.push('$');
-    out
+}
+
+/// A part and the subscript at its end, if it has one: `PATTERN_WITH_SUBSCRIPT` in Ansible's `inventory/manager.py`. Digits in
+/// brackets at the end are always one, also in `web-[12]`; a regular expression has none.
+fn subscripted(part: &str) -> (&str, Option<Subscript>) {
+    let found = || {
+        let (before, inside) = part.strip_suffix(']')?.rsplit_once('[')?;
+        if before.is_empty() || part.starts_with('~') {
+            return None;
+        }
+        let is_number =
+            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let (sign, digits) = match inside.strip_prefix('-') {
+            Some(digits) => (-1, digits),
+            None => (1, inside),
+        };
+        if is_number(digits) {
+            // What is too large for a number is larger than any inventory.
+            let number = digits.parse::<i64>().unwrap_or(i64::MAX);
+            return Some((before, Subscript::One(sign * number)));
+        }
+        let (from, to) = inside.split_once([':', '-'])?;
+        let number = |text: &str| text.parse::<usize>().unwrap_or(usize::MAX);
+        let to = match to {
+            "" => None,
+            to if is_number(to) => Some(number(to)),
+            _ => return None,
+        };
+        is_number(from).then(|| (before, Subscript::Range(number(from), to)))
+    };
+    match found() {
+        Some((before, subscript)) => (before, Some(subscript)),
+        None => (part, None),
+    }
 }
 
 #[cfg(test)]
@@ -200,7 +241,8 @@ mod tests {
         check("*-1", &["sip-1", "db-1"]);
         // A blank may have several bytes.
         check("sip-1\u{a0}db-2", &["sip-1", "db-2"]);
-        check("db-[12]", &["db-1", "db-2"]);
+        check("db-[12]*", &["db-1", "db-2"]);
+        check("db-[a1-2]", &["db-1", "db-2"]);
         check("~(sip|db)-2", &["sip-2", "db-2"]);
         check("empty", &[]);
         check("d*", &["db-1", "db-2"]);
