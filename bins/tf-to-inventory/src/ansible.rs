@@ -3,6 +3,7 @@
 //! Protocol: <https://docs.ansible.com/ansible/latest/dev_guide/developing_inventory.html#inventory-scripts>.
 
 use crate::contract::UNSAFE;
+use crate::number;
 use deploy_inventory::Inventory;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -73,7 +74,10 @@ pub fn script_host(inventory: &Inventory, name: &str) -> String {
 }
 
 fn pretty(value: &impl Serialize) -> String {
-    let mut text = serde_json::to_string_pretty(value).expect("JSON values have only string keys");
+    let mut bytes = Vec::new();
+    let mut writer = serde_json::Serializer::with_formatter(&mut bytes, number::Pretty::default());
+    value.serialize(&mut writer).expect("JSON values have only string keys");
+    let mut text = String::from_utf8(bytes).expect("JSON is UTF-8");
     text.push('\n');
     text
 }
@@ -113,7 +117,10 @@ fn yaml_value(out: &mut String, value: &Value, depth: usize) {
             out.push('\n');
             return yaml_members(out, value, depth + 1);
         }
-        Value::String(text) => quoted(text),
+        Value::String(text) => match number::digits(text) {
+            Some(digits) => yaml_number(digits),
+            None => quoted(text),
+        },
         Value::Number(number) => yaml_number(&number.to_string()),
         other => other.to_string(),
     };

@@ -80,9 +80,13 @@ pub struct Args {
     #[arg(long = "require-group", value_name = "GROUP")]
     pub require_groups: Vec<String>,
 
-    /// What to do with instances of a guessed inventory that would have the same name.
+    /// What to do with instances of guessed inventories that would have the same name, in one source or in several.
     #[arg(long, value_enum, default_value_t)]
     pub on_duplicate: OnDuplicate,
+
+    /// Guess hosts from a state's EC2 instances although it has an output `inventory`, e.g. one of another shape.
+    #[arg(long)]
+    pub guess: bool,
 
     /// Print what became of each instance and why, as JSON, instead of the inventory.
     #[arg(long, conflicts_with_all = ["list", "host", "output", "check"])]

@@ -3,6 +3,7 @@
 //! Everything that is wrong is listed at once. Text from outside that Ansible would evaluate as a template is marked
 //! unsafe, so that a tag or an output cannot run code on the hosts.
 
+use crate::number;
 use deploy_inventory::{
     ENVIRONMENT, Host, INSTANCE_ID, Inventory, PRIVATE_IP, PROJECT, PUBLIC_IP, REGION,
 };
@@ -94,6 +95,7 @@ impl Reader {
         match top.get("version") {
             Some(Value::Number(version)) if version.as_u64() == Some(1) => {}
             Some(other) => {
+                let other = shown(&other.to_string());
                 self.problem(format!("version is {other}; this tool knows version 1"));
                 return None;
             }
@@ -224,7 +226,7 @@ impl Reader {
         };
         let mut groups = BTreeSet::new();
         for name in names {
-            match name.as_str() {
+            match name.as_str().filter(|name| number::digits(name).is_none()) {
                 Some(name) => groups.extend(self.group(name)),
                 None => self.problem(format!(
                     "groups of {what} holds {}, not a name",
@@ -237,17 +239,19 @@ impl Reader {
 
     /// The name as Ansible allows it; the rename is remembered.
     fn group(&mut self, name: &str) -> Option<String> {
-        if matches!(name, "all" | "ungrouped") {
-            self.problem(format!(
-                "the group `{name}` is Ansible's own: variables for all hosts belong into vars"
-            ));
+        let valid = valid_group_name(name);
+        if is_ansibles_group(&valid) {
+            let next = match valid.as_str() {
+                "_meta" => "its script protocol keeps the variables of hosts there",
+                _ => "variables for all hosts belong into vars",
+            };
+            self.problem(format!("the group `{}` is Ansible's own: {next}", shown(name)));
             return None;
         }
         if !name.chars().any(|c| c.is_ascii_alphanumeric()) {
             self.problem(format!("`{}` is no group name", shown(name)));
             return None;
         }
-        let valid = valid_group_name(name);
         let origin = self.origins.entry(valid.clone()).or_insert_with(|| name.to_owned()).clone();
         if origin != name {
             self.problem(format!(
@@ -352,6 +356,10 @@ impl Reader {
 
     fn text(&mut self, top: &Map<String, Value>, key: &str, what: &str) -> Option<String> {
         match top.get(key) {
+            Some(Value::String(text)) if number::digits(text).is_some() => {
+                self.problem(format!("{what} is not a string"));
+                None
+            }
             Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
             None | Some(Value::Null | Value::String(_)) => {
                 self.problem(format!("{what} is missing"));
@@ -428,6 +436,12 @@ pub(crate) fn collisions(inventory: &Inventory) -> Vec<String> {
     problems
 }
 
+/// Whether Ansible gives a group of this name a meaning of its own: the first two hold all hosts and those in no group, and
+/// `_meta` is where a script's answer has the variables of hosts.
+pub(crate) fn is_ansibles_group(name: &str) -> bool {
+    matches!(name, "all" | "ungrouped" | "_meta")
+}
+
 /// The variables that this tool writes for every host: it is reached through Systems Manager.
 pub(crate) fn host_vars(
     id: Option<&str>,
@@ -451,7 +465,11 @@ pub(crate) fn host_vars(
 
 /// Text from outside for a message: short, and without what ends the message's quotes or line.
 pub(crate) fn shown(text: &str) -> String {
-    text.chars().take(60).map(|c| if c.is_control() || c == '`' { '?' } else { c }).collect()
+    number::plain(text)
+        .chars()
+        .take(60)
+        .map(|c| if c.is_control() || c == '`' { '?' } else { c })
+        .collect()
 }
 
 fn is_template(text: &str) -> bool {

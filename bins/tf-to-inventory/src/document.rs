@@ -4,6 +4,7 @@
 //! instances are read: everything else, which can be large and can hold secrets, is skipped. Shapes: <https://developer.hashicorp.com/terraform/internals/json-format>
 //! and `internal/states/statefile/version4.go` of Terraform.
 
+use crate::number;
 use crate::resources::{Resource, ShownModule, StateResources};
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
@@ -21,6 +22,28 @@ pub enum Fault {
     Empty,
     #[error("is an HTML page, not JSON")]
     Html,
+    #[error("is compressed with {0}, not JSON")]
+    Compressed(&'static str),
+    #[error(
+        "is not JSON from its start: the JSON begins in line {line}, other text stands before it"
+    )]
+    Before { line: usize },
+    #[error("holds several JSON documents: the second begins at byte {offset}")]
+    Several { offset: usize },
+    #[error("is not JSON to its end: other text follows it at byte {offset}")]
+    After { offset: usize },
+    #[error("is Terraform's log for programs, one JSON document a line")]
+    Log,
+    #[error(
+        "is the outputs file of CDKTF: bare values below the stacks {stacks}, without their sensitivity"
+    )]
+    Cdktf { stacks: String },
+    #[error(
+        "is Terraform configuration in JSON, as CDKTF synthesizes it: what should be, not what is"
+    )]
+    Configuration,
+    #[error("has outputs alone, and nothing to guess hosts from")]
+    NothingToGuess,
     #[error("is UTF-16 text, not UTF-8")]
     Utf16,
     #[error("is not JSON{}", .noise.map(|noise| format!(": it starts with `{noise}`")).unwrap_or_default())]
@@ -51,6 +74,8 @@ pub enum Fault {
     Sensitive { name: String },
     #[error("is nested too deep at byte {offset}: this tool follows 127 levels")]
     TooDeep { offset: usize },
+    #[error("holds a number at byte {offset} that no program here reads: it is beyond 1.8e308")]
+    TooLarge { offset: usize },
     #[error("is the bare value of one output, without its name and sensitivity")]
     BareValue,
     #[error("is an Ansible inventory already")]
@@ -68,6 +93,22 @@ impl Fault {
             }
             Self::Html => {
                 "what was downloaded is an error or login page: check the address and the credentials"
+            }
+            Self::Compressed(_) => "decompress it first, e.g. `gunzip -c FILE | tf-to-inventory -`",
+            Self::Before { .. } | Self::After { .. } => {
+                "give Terraform's stdout alone: `terraform output -json > outputs.json`, without `2>&1`"
+            }
+            Self::Several { .. } => {
+                "give one document a file; several sources are merged: `tf-to-inventory dev.json prod.json`"
+            }
+            Self::Log => {
+                "`terraform apply -json` writes no outputs for programs: give the file that `terraform output -json` wrote"
+            }
+            Self::Cdktf { .. } | Self::Configuration => {
+                "give the stack's outputs or state as Terraform prints it: `terraform -chdir=cdktf.out/stacks/STACK output -json`, or `show -json`"
+            }
+            Self::NothingToGuess => {
+                "give the state with `--guess`: `terraform show -json`, or `terraform state pull`"
             }
             Self::Utf16 => {
                 "write it as UTF-8; in PowerShell `terraform output -json | Out-File -Encoding utf8`"
@@ -87,7 +128,10 @@ impl Fault {
                 "`.terraform/terraform.tfstate` holds no resources: give `terraform output -json`, or `terraform state pull`"
             }
             Self::OldState { .. } => {
-                "let a newer Terraform upgrade it: `terraform apply -refresh-only`"
+                "`terraform state pull` of Terraform 0.12 or newer prints it in format 4; nothing is changed by that"
+            }
+            Self::ShowVersion { version } if version.starts_with("0.") => {
+                "an old Terraform wrote it, without the marks of what is sensitive in resources: give `terraform output -json` or `terraform state pull` instead"
             }
             Self::NewerState { .. } | Self::ShowVersion { .. } => {
                 "give `terraform output -json`, or use a newer version of this tool"
@@ -99,13 +143,18 @@ impl Fault {
                 "outputs alone name no hosts: give the state (`terraform show -json`, `terraform state pull`), whose EC2 instances are looked at, or add the output `inventory` of docs/contracts/inventory-output.schema.json and apply"
             }
             Self::Sensitive { name } => {
+                let guess = match name.as_str() {
+                    OUTPUT => "; from a state, `--guess` makes an inventory without it",
+                    _ => "",
+                };
                 return format!(
-                    "an inventory holds no secrets: pass ARNs instead, and remove `sensitive = true` from the output; or allow this one: `--include-sensitive {name}`"
+                    "an inventory holds no secrets: pass ARNs instead, and remove `sensitive = true` from the output; or allow this one: `--include-sensitive {name}`{guess}"
                 );
             }
             Self::TooDeep { .. } => {
                 "no document of Terraform is: give what `terraform output -json` wrote"
             }
+            Self::TooLarge { .. } => "make it a string in the output, and apply",
             Self::BareValue => "give `terraform output -json` without the name of an output",
             Self::Inventory => "use it as it is: `--inventory FILE`",
         };
@@ -120,13 +169,23 @@ pub struct Wanted {
     pub outputs: Vec<String>,
     /// Names of outputs that are read although they are marked as sensitive.
     pub sensitive: Vec<String>,
+    /// Whether hosts are guessed from resources although there may be an output [`OUTPUT`], which is not looked at then.
+    pub guess: bool,
+}
+
+impl Wanted {
+    fn wants(&self, name: &str) -> bool {
+        (name == OUTPUT && !self.guess) || self.outputs.iter().any(|wanted| wanted == name)
+    }
 }
 
 /// What was found in a document.
 #[derive(Debug)]
 pub struct Document {
-    /// The value of the output `inventory`; without it, why there is none and, from a state, what may be guessed from.
-    pub inventory: Result<Value, (Fault, Option<Vec<Resource>>)>,
+    /// The value of the output `inventory`, or why there is none.
+    pub inventory: Result<Value, Fault>,
+    /// From a state, what may be guessed from.
+    pub resources: Option<Vec<Resource>>,
     /// The wanted outputs.
     pub outputs: BTreeMap<String, Value>,
     /// Values of outputs that were read although they are marked as sensitive.
@@ -145,6 +204,9 @@ pub fn read(bytes: &[u8], wanted: &Wanted) -> Result<Document, Fault> {
     if bytes.starts_with(b"PK\x03\x04") {
         return Err(Fault::Plan);
     }
+    if let Some((_, how)) = COMPRESSED.iter().find(|(start, _)| bytes.starts_with(start)) {
+        return Err(Fault::Compressed(how));
+    }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let Some(first) = bytes.iter().position(|byte| !byte.is_ascii_whitespace()) else {
         return Err(Fault::Empty);
@@ -154,15 +216,34 @@ pub fn read(bytes: &[u8], wanted: &Wanted) -> Result<Document, Fault> {
         b'{' => {}
         _ => return Err(not_an_object(bytes, first)),
     }
+    let found = parse(bytes, wanted).map_err(|error| json_fault(bytes, error))?;
+    let mut document = choose(found, wanted)?;
+    let mut values = document.inventory.iter().chain(document.outputs.values());
+    if values.any(number::is_rounded)
+        && let Ok(again) = parse(&number::marked(bytes), wanted)
+    {
+        let exact = choose(again, wanted)?;
+        document = Document { resources: document.resources, ..exact };
+    }
+    Ok(document)
+}
+
+/// How files begin that are compressed.
+const COMPRESSED: [(&[u8], &str); 4] = [
+    (b"\x1f\x8b", "gzip"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"\xfd7zXZ\0", "xz"),
+    (b"BZh", "bzip2"),
+];
+
+fn parse(bytes: &[u8], wanted: &Wanted) -> Result<Member, serde_json::Error> {
     let parse = |resources| {
         let mut reader = serde_json::Deserializer::from_slice(bytes);
         let document = Seed { path: &[], wanted, resources }.deserialize(&mut reader)?;
         reader.end().map(|()| document)
     };
     // What stands where a state has its resources may be anything in another document, so it is skipped then.
-    let document =
-        parse(true).or_else(|_| parse(false)).map_err(|error| json_fault(bytes, error))?;
-    choose(document, wanted)
+    parse(true).or_else(|_| parse(false))
 }
 
 /// The value of the output `inventory` in a document of any kind that Terraform writes.
@@ -170,7 +251,7 @@ pub fn read(bytes: &[u8], wanted: &Wanted) -> Result<Document, Fault> {
 /// # Errors
 /// [`Fault`] names the kind of document that it is instead.
 pub fn inventory_value(bytes: &[u8]) -> Result<Value, Fault> {
-    read(bytes, &Wanted::default())?.inventory.map_err(|(fault, _)| fault)
+    read(bytes, &Wanted::default())?.inventory
 }
 
 /// What Terraform and its wrappers write before a document. Nothing else of a text is repeated: `terraform output -raw`
@@ -192,12 +273,62 @@ fn not_an_object(bytes: &[u8], first: usize) -> Fault {
     }
     let text = &bytes[first..];
     let noise = NOISE.into_iter().find(|noise| text.starts_with(noise.as_bytes()));
-    Fault::Text { noise }
+    match json_below(bytes).filter(|_| noise.is_none()) {
+        Some(line) => Fault::Before { line },
+        None => Fault::Text { noise },
+    }
 }
+
+/// The line, from 1, in which an object begins below other text.
+fn json_below(bytes: &[u8]) -> Option<usize> {
+    // A long text may have many such lines; one that has the document has it soon.
+    const TRIED: usize = 8;
+    let mut at = 0;
+    let starts =
+        bytes.split_inclusive(|byte| *byte == b'\n').enumerate().filter_map(|(line, text)| {
+            let start = at;
+            at += text.len();
+            text.trim_ascii_start().starts_with(b"{").then_some((line + 1, start))
+        });
+    let mut tried = starts.take(TRIED);
+    tried.find(|(_, start)| first_document(&bytes[*start..]).is_some()).map(|(line, _)| line)
+}
+
+/// Where the first JSON document of a text ends.
+fn first_document(bytes: &[u8]) -> Option<usize> {
+    let mut documents = serde_json::Deserializer::from_slice(bytes).into_iter::<IgnoredAny>();
+    documents.next()?.ok()?;
+    Some(documents.byte_offset())
+}
+
+/// What stands behind a complete document.
+fn beyond(bytes: &[u8]) -> Option<Fault> {
+    let end = first_document(bytes)?;
+    let offset = end + bytes[end..].iter().position(|byte| !byte.is_ascii_whitespace())?;
+    if is_log(&bytes[..end]) {
+        return Some(Fault::Log);
+    }
+    let is_document =
+        matches!(bytes[offset], b'{' | b'[') && first_document(&bytes[offset..]).is_some();
+    Some(if is_document { Fault::Several { offset } } else { Fault::After { offset } })
+}
+
+/// Whether a document is a line of what `terraform apply -json` writes
+/// (<https://developer.hashicorp.com/terraform/internals/machine-readable-ui>).
+fn is_log(document: &[u8]) -> bool {
+    let members = serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(document);
+    members.is_ok_and(|members| LOG.iter().all(|name| members.contains_key(*name)))
+}
+
+/// Members of every line of Terraform's log for programs.
+const LOG: [&str; 2] = ["@level", "@message"];
 
 fn json_fault(bytes: &[u8], error: serde_json::Error) -> Fault {
     if error.is_eof() {
         return Fault::Truncated { offset: bytes.len() };
+    }
+    if let Some(fault) = beyond(bytes) {
+        return fault;
     }
     let (line, column) = (error.line(), error.column());
     let line_start: usize = bytes
@@ -206,7 +337,10 @@ fn json_fault(bytes: &[u8], error: serde_json::Error) -> Fault {
         .map(<[u8]>::len)
         .sum();
     let offset = line_start + column.saturating_sub(1);
-    // serde_json's own bound; it names the error by its words alone.
+    // serde_json's own bounds; it names these errors by their words alone.
+    if error.to_string().starts_with("number out of range") {
+        return Fault::TooLarge { offset };
+    }
     if error.to_string().starts_with("recursion limit exceeded") {
         return Fault::TooDeep { offset };
     }
@@ -255,6 +389,13 @@ fn choose(mut document: Member, wanted: &Wanted) -> Result<Document, Fault> {
         }
         Some(_) if has("hosts") && has("project") => Err(Fault::BareValue),
         _ if has("all") => Err(Fault::Inventory),
+        _ if LOG.iter().all(|name| has(name)) => Err(Fault::Log),
+        _ if has("terraform") && (has("provider") || has("resource") || has("output")) => {
+            Err(Fault::Configuration)
+        }
+        _ if document.children.iter().all(|(_, member)| member.is_stack()) => {
+            Err(Fault::Cdktf { stacks: list(&document.keys) })
+        }
         _ => Err(Fault::Unknown { keys: list(&document.keys) }),
     }
 }
@@ -266,19 +407,19 @@ fn from_outputs(
 ) -> Result<Document, Fault> {
     let outputs = outputs.unwrap_or_default();
     let names = (!outputs.keys.is_empty()).then(|| list(&outputs.keys));
+    let missing = match names {
+        // Nobody asks why there is no output when hosts are to be guessed.
+        _ if wanted.guess => Fault::NothingToGuess,
+        None => Fault::NoOutputs,
+        Some(_) => Fault::NoInventory { names },
+    };
     let mut found = Document {
-        inventory: Err((
-            match &names {
-                None => Fault::NoOutputs,
-                Some(_) => Fault::NoInventory { names },
-            },
-            resources,
-        )),
+        inventory: Err(missing),
+        resources,
         outputs: BTreeMap::new(),
         secrets: Vec::new(),
     };
-    let wants = |name: &str| name == OUTPUT || wanted.outputs.iter().any(|wanted| wanted == name);
-    for (name, output) in outputs.children.into_iter().filter(|(name, _)| wants(name)) {
+    for (name, output) in outputs.children.into_iter().filter(|(name, _)| wanted.wants(name)) {
         let value = output.value.unwrap_or(Value::Null);
         if output.sensitive {
             if !wanted.sensitive.contains(&name) {
@@ -286,7 +427,7 @@ fn from_outputs(
             }
             found.secrets.push(value.clone());
         }
-        if name == OUTPUT {
+        if name == OUTPUT && !wanted.guess {
             found.inventory = Ok(value);
         } else {
             found.outputs.insert(name, value);
@@ -334,6 +475,11 @@ impl Member {
         self.children.into_iter().find(|(key, _)| key == name).map(|(_, member)| member)
     }
 
+    /// As the outputs file of CDKTF has each of them.
+    fn is_stack(&self) -> bool {
+        !self.keys.is_empty() && !self.keys.iter().any(|key| key == "value")
+    }
+
     fn number(&self, name: &str) -> Option<u64> {
         self.child(name)?.scalar.as_u64()
     }
@@ -354,15 +500,11 @@ struct Seed<'a> {
 }
 
 impl Seed<'_> {
-    fn wants(&self, name: &str) -> bool {
-        name == OUTPUT || self.wanted.outputs.iter().any(|wanted| wanted == name)
-    }
-
     /// Whether the member `key` of this one is looked into.
     fn enters(&self, key: &str) -> bool {
         match self.path {
             [] => true,
-            ["outputs"] | ["values", "outputs"] => self.wants(key),
+            ["outputs"] | ["values", "outputs"] => self.wanted.wants(key),
             ["values"] => key == "outputs",
             ["backend"] => key == "type",
             _ => false,
@@ -370,7 +512,7 @@ impl Seed<'_> {
     }
 
     fn keeps_value(&self) -> bool {
-        matches!(self.path, [name] | ["outputs", name] | ["values", "outputs", name] if self.wants(name))
+        matches!(self.path, [name] | ["outputs", name] | ["values", "outputs", name] if self.wanted.wants(name))
     }
 }
 
@@ -507,7 +649,26 @@ mod tests {
             "is cut off: the JSON ends at byte 20 before it is complete",
         );
         refused("{\n \"a\" 1}", "is not JSON at byte 7 (line 2, column 6)");
-        refused("{} {}", "is not JSON at byte 3 (line 1, column 4)");
+        refused("{} {}", "holds several JSON documents: the second begins at byte 3");
+        refused("{\"a\": 1}\nReleasing", "is not JSON to its end: other text follows it at byte 9");
+        refused(
+            "2026-12-01 INFO reading\n{not this}\n{\"a\": 1}\n",
+            "is not JSON from its start: the JSON begins in line 3, other text stands before it",
+        );
+        let log = r#"{"@level": "info", "@message": "Terraform 1.11.4", "type": "version"}"#;
+        refused(log, "is Terraform's log for programs, one JSON document a line");
+        refused(
+            &format!("{log}\n{log}\n"),
+            "is Terraform's log for programs, one JSON document a line",
+        );
+        refused(
+            r#"{"dev": {"inventory": {"version": 1}, "ip": "x"}, "prod": {"ip": "y"}}"#,
+            "is the outputs file of CDKTF: bare values below the stacks `dev`, `prod`, without their sensitivity",
+        );
+        refused(
+            r#"{"//": {"metadata": {}}, "terraform": {"backend": {}}, "provider": {"aws": []}, "output": {}}"#,
+            "is Terraform configuration in JSON, as CDKTF synthesizes it: what should be, not what is",
+        );
         refused("{}", "holds no outputs at all");
         refused(
             r#"{"vpc": {"sensitive": false, "type": "string", "value": "x"}}"#,
@@ -545,6 +706,10 @@ mod tests {
         );
         refused(r#"{"all": {}}"#, "is an Ansible inventory already");
         refused(r#"{"a": 1, "b": 2}"#, "is no document of Terraform: its members are `a`, `b`");
+        for (bytes, how) in [(&b"\x1f\x8b\x08"[..], "gzip"), (b"BZh9", "bzip2")] {
+            let fault = inventory_value(bytes).unwrap_err();
+            assert_eq!(fault.to_string(), format!("is compressed with {how}, not JSON"));
+        }
         assert_eq!(
             inventory_value(b"\xff\xfe{\0}\0").unwrap_err().to_string(),
             "is UTF-16 text, not UTF-8"
@@ -563,6 +728,14 @@ mod tests {
         assert!(fault.to_string().starts_with("is nested too deep at byte 1"), "{fault}");
         // What is skipped is not followed, however deep it is.
         assert!(inventory_value(output("1", &deep(100_000)).as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn a_number_beyond_a_double_is_named() {
+        let text = r#"{"inventory": {"sensitive": false, "type": "x", "value": {"n": 1e999}}}"#;
+        let fault = inventory_value(text.as_bytes()).unwrap_err().to_string();
+        assert!(fault.starts_with("holds a number at byte 6"), "{fault}");
+        assert!(fault.ends_with("it is beyond 1.8e308"), "{fault}");
     }
 
     #[test]

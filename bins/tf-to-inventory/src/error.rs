@@ -1,8 +1,11 @@
 //! Why a run of this tool ended otherwise than planned.
 
 use crate::document::Fault;
+use crate::guess::Problem;
 use crate::scaling;
 use deploy_cli::{Exit, Failure};
+use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::io;
 use std::path::PathBuf;
 
@@ -45,23 +48,29 @@ pub enum Error {
         fault: Fault,
     },
     /// The output `inventory` breaks its contract.
-    #[error("the output `inventory` in {name} cannot be used: {}", problems.join("; "))]
+    #[error("the output `inventory` in {name} cannot be used: {}", few(problems))]
     Contract {
         /// The source, for people.
         name: String,
         /// Everything that is wrong.
         problems: Vec<String>,
+        /// Whether the source has resources to guess from.
+        guessable: bool,
+        /// Whether it has not even a version, as an output that is not meant for this tool.
+        foreign: bool,
     },
     /// The EC2 instances of a state make no inventory.
-    #[error("{name} has no output `inventory`, and its EC2 instances make none: {}", problems.join("; "))]
+    #[error("{name} {}its EC2 instances make none: {}", if *declared { "is to be guessed, and " } else { "has no output `inventory`, and " }, few(problems))]
     Guess {
         /// The source, for people.
         name: String,
         /// Everything that is wrong.
-        problems: Vec<String>,
+        problems: Vec<Problem>,
+        /// Whether `--guess` asks for it.
+        declared: bool,
     },
     /// An output of `--var-from-output` cannot be a variable.
-    #[error("`--var-from-output`: {}", problems.join("; "))]
+    #[error("`--var-from-output`: {}", few(problems))]
     Variables {
         /// Everything that is wrong.
         problems: Vec<String>,
@@ -75,10 +84,12 @@ pub enum Error {
         fault: scaling::Fault,
     },
     /// Sources contradict each other.
-    #[error("the inventory would be ambiguous: {}", problems.join("; "))]
+    #[error("the inventory would be ambiguous: {}", few(problems))]
     Conflict {
         /// Everything that is wrong.
         problems: Vec<String>,
+        /// Whether names of it are guessed.
+        guessed: bool,
     },
     /// `--limit` is malformed or names nothing.
     #[error("bad `--limit`")]
@@ -89,7 +100,7 @@ pub enum Error {
         meant: Option<String>,
     },
     /// A group of `--var-from-output` without a host.
-    #[error("`--var-from-output`: no host is in {}; {groups}", missing.join(", "))]
+    #[error("`--var-from-output`: no host is in {}; {groups}", listed(missing))]
     VariableGroups {
         /// The groups without a host, quoted.
         missing: Vec<String>,
@@ -97,7 +108,7 @@ pub enum Error {
         groups: String,
     },
     /// A folder has no such workspace.
-    #[error("the folder `{}` has no workspace `{workspace}`, {}", folder.display(), if known.is_empty() { "and no state at all".to_owned() } else { format!("only {}", known.join(", ")) })]
+    #[error("the folder `{}` has no workspace `{workspace}`, {}", folder.display(), if known.is_empty() { "and no state at all".to_owned() } else { format!("only {}", listed(known)) })]
     Workspace {
         /// The folder.
         folder: PathBuf,
@@ -131,7 +142,7 @@ pub enum Error {
         name: String,
     },
     /// Groups of `--require-group` without a host.
-    #[error("{name} has no host in {}", groups.join(", "))]
+    #[error("{name} has no host in {}", listed(groups))]
     EmptyGroups {
         /// The source, for people.
         name: String,
@@ -153,13 +164,41 @@ pub enum Error {
     Stopped(Exit),
 }
 
+/// What is wrong, few of it and short: an error is a line, also when 5,000 instances have one name.
+fn few(problems: &[impl Display]) -> String {
+    const SHOWN: usize = 8;
+    const LENGTH: usize = 400;
+    let shown = problems.iter().take(SHOWN).map(|problem| {
+        let text = problem.to_string();
+        match text.char_indices().nth(LENGTH) {
+            Some((end, _)) => format!("{}…", &text[..end]),
+            None => text,
+        }
+    });
+    let mut lines: Vec<String> = shown.collect();
+    if problems.len() > SHOWN {
+        lines.push(format!("and {} more", problems.len() - SHOWN));
+    }
+    lines.join("; ")
+}
+
+/// Names that are quoted already, few of them.
+pub(crate) fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 12;
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
 fn scaling_fault(fault: &scaling::Fault) -> String {
     match fault {
         scaling::Fault::Aws(error) => error.to_string(),
         scaling::Fault::Answer { operation, why } => {
             format!("the answer to {operation} is not as documented: {why}")
         }
-        scaling::Fault::Missing(groups) => format!("AWS has no {}", groups.join(", ")),
+        scaling::Fault::Missing(groups) => format!("AWS has no {}", listed(groups)),
     }
 }
 
@@ -185,14 +224,24 @@ impl Failure for Error {
             Self::Terraform { .. } => {
                 "run `terraform init` and `terraform apply` there, or give the file that `terraform show -json` writes"
             }
+            Self::Contract { guessable: true, .. } => {
+                "is the output not meant for this tool? `--guess` makes the inventory from the EC2 instances; else docs/contracts/inventory-output.schema.json describes the output: change the root module and apply"
+            }
+            Self::Contract { foreign: true, .. } => {
+                "is the output not meant for this tool? give the state with `--guess`, whose EC2 instances are looked at; else docs/contracts/inventory-output.schema.json describes the output: change the root module and apply"
+            }
             Self::Contract { .. } => {
                 "docs/contracts/inventory-output.schema.json describes the output; change the root module and apply"
             }
-            Self::Guess { .. } => {
-                "give every instance a `Name` tag of its own, pass `--on-duplicate suffix`, or add the output `inventory`"
+            Self::Guess { problems, .. } => {
+                let hints: BTreeSet<&str> = problems.iter().map(Problem::hint).collect();
+                return Some(hints.into_iter().collect::<Vec<_>>().join("; "));
             }
             Self::Variables { .. } => "`terraform output` lists what there is",
             Self::Scaling { fault, .. } => return Some(scaling_hint(fault)),
+            Self::Conflict { guessed: true, .. } => {
+                "`--on-duplicate suffix` tells guessed hosts of one name apart; or let the sources agree, give fewer of them, or decide with `--on-conflict first` or `last`"
+            }
             Self::Conflict { .. } => {
                 "let the sources agree, give fewer of them, or decide with `--on-conflict first` or `last`"
             }

@@ -78,12 +78,19 @@ async fn ask(
     workspace: Option<&str>,
     program: Option<&str>,
 ) -> Result<Fetched, Error> {
-    let programs = program.map_or_else(|| vec!["terraform", "tofu"], |program| vec![program]);
+    let by_terragrunt = folder.join("terragrunt.hcl").is_file();
+    let programs = match program {
+        Some(program) => vec![program],
+        // Terragrunt makes the configuration and its backend: without it the folder has no state.
+        None if by_terragrunt => vec![TERRAGRUNT],
+        None => vec!["terraform", "tofu"],
+    };
     let failed = |why: String| Error::Terraform { folder: folder.to_owned(), why };
     for program in &programs {
-        let mut command = tokio::process::Command::new(program);
-        command.arg(format!("-chdir={}", folder.display())).args(["state", "pull"]);
+        let mut command = command(program, folder)
+            .map_err(|error| failed(format!("`{program}` cannot be started: {error}")))?;
         command
+            .args(["state", "pull"])
             .env("TF_INPUT", "0")
             .env("TF_IN_AUTOMATION", "1")
             .stdin(Stdio::null())
@@ -105,6 +112,34 @@ async fn ask(
         return Ok(Fetched { name, bytes: output.stdout });
     }
     Err(failed(format!("{why}, and there is no {} to ask", programs.join(" or "))))
+}
+
+const TERRAGRUNT: &str = "terragrunt";
+
+/// The program in that folder. Terragrunt refuses `-chdir`, which would lead past the configuration that it makes; and it
+/// is told to ask nothing, and to write Terraform's stdout as it is.
+fn command(program: &str, folder: &Path) -> io::Result<tokio::process::Command> {
+    let is_terragrunt = Path::new(program)
+        .file_name()
+        .is_some_and(|name| name.to_string_lossy().contains(TERRAGRUNT));
+    if !is_terragrunt {
+        let mut command = tokio::process::Command::new(program);
+        command.arg(format!("-chdir={}", folder.display()));
+        return Ok(command);
+    }
+    // A path is meant from here, not from the folder.
+    let program = match program.contains('/') {
+        true => std::path::absolute(program)?,
+        false => program.into(),
+    };
+    let mut command = tokio::process::Command::new(program);
+    command.current_dir(folder);
+    for name in ["NON_INTERACTIVE", "TF_FORWARD_STDOUT"] {
+        command.env(format!("TG_{name}"), "true");
+    }
+    // Of versions before 0.73.
+    command.env("TERRAGRUNT_NON_INTERACTIVE", "true").env("TERRAGRUNT_FORWARD_TF_STDOUT", "true");
+    Ok(command)
 }
 
 /// The headline of Terraform's error; the rest may hold anything.

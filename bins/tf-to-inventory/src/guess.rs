@@ -2,15 +2,19 @@
 //!
 //! | of a host | taken from |
 //! |---|---|
-//! | name | the tag `Name`, characters that Ansible does not allow in a host name written as `-`; without it the address: modules, resource name and key joined by `-` |
+//! | name | the tag `Name`, characters that Ansible does not allow in a host name written as `-`; without it the address: modules and resource, each with its key, joined by `-` ([`crate::names`]) |
 //! | groups | the tag `AnsibleGroups` (separated by commas or blanks) alone if there is one; else the tag `Role`, the modules' names and the resource's name; and `env_<tag Environment>`, on request `role_<tag Role>` |
 //! | region | the availability zone |
+//!
+//! Names of tags count in any case, but for `Name`.
 //!
 //! An instance is left out, with its reason, or becomes one host under a name of its own: never two under one name.
 
 use crate::contract::{
-    ScalingGroup, host_vars, is_host_name, is_instance_id, shown, unsafe_text, valid_group_name,
+    ScalingGroup, host_vars, is_ansibles_group, is_host_name, is_instance_id, shown, unsafe_text,
+    valid_group_name,
 };
+use crate::names::{host_name, names, place};
 use crate::resources::{Resource, Skipped};
 use deploy_inventory::{ENVIRONMENT, Host, Inventory, PROJECT, REGION};
 use serde_json::Map;
@@ -23,7 +27,8 @@ pub enum OnDuplicate {
     /// An error that names them.
     #[default]
     Error,
-    /// Each gets what tells it apart in its address appended: key of `count` or `for_each`, else modules and resource.
+    /// Each gets what tells it apart appended: key of `count` or `for_each`, else modules and resource with their keys; the tag
+    /// `Environment` where several sources have the name; at last the instance ID.
     Suffix,
 }
 
@@ -36,6 +41,48 @@ pub struct Options<'o> {
     pub on_duplicate: OnDuplicate,
     /// Whether hosts are also in `role_<tag Role>`.
     pub role_groups: bool,
+}
+
+/// What is guessed of one source among others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Among<'o> {
+    /// The name of each resource of [`instances`], in their order, if it is a host.
+    pub(crate) names: &'o [Option<String>],
+    /// The hosts of all sources: no group is called like one.
+    pub(crate) hosts: &'o BTreeSet<&'o str>,
+}
+
+/// Why instances make no inventory.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant's message says what it means")]
+pub enum Problem {
+    #[error("`{address}` would be the host `{name}`, which is no usable host name")]
+    Name { address: String, name: String },
+    #[error("`{first}` and `{second}` would both be the host `{name}`")]
+    Duplicate { first: String, second: String, name: String },
+    #[error("`{address}` has the ID `{id}`, which EC2 does not give")]
+    Id { address: String, id: String },
+    #[error("`{address}` has an address that is none")]
+    Address { address: String },
+    #[error("`{first}` and `{second}` are the same instance `{id}`")]
+    Twice { first: String, second: String, id: String },
+}
+
+impl Problem {
+    /// What to do next.
+    pub(crate) fn hint(&self) -> &'static str {
+        match self {
+            Self::Name { .. } | Self::Duplicate { .. } => {
+                "give every instance a `Name` tag of its own, pass `--on-duplicate suffix`, or add the output `inventory`"
+            }
+            Self::Id { .. } | Self::Address { .. } => {
+                "an ID looks like `i-0123456789abcdef0`: is it a state of AWS, and was it written by Terraform? `terraform apply -refresh-only` asks AWS again"
+            }
+            Self::Twice { .. } => {
+                "`terraform state rm ADDRESS` takes one of them out of the state, and leaves the instance as it is"
+            }
+        }
+    }
 }
 
 /// What became of an instance.
@@ -66,64 +113,80 @@ pub struct Guess {
     pub renamed: BTreeMap<String, String>,
 }
 
-/// Guesses.
+/// The resources that hosts are made of, one each.
+pub(crate) fn instances(resources: &[Resource]) -> Vec<&Resource> {
+    resources.iter().filter(|resource| is_instance(resource)).collect()
+}
+
+fn is_instance(resource: &Resource) -> bool {
+    resource.scaling_group.is_none() && resource.other.is_none()
+}
+
+/// Guesses from one source alone.
 ///
 /// # Errors
-/// Everything that is wrong, one line each: names that occur twice or that Ansible does not allow, an instance in two
-/// places of the state.
-pub fn guess(resources: &[Resource], options: Options<'_>) -> Result<Guess, Vec<String>> {
-    let (groups, instances): (Vec<&Resource>, Vec<&Resource>) =
-        resources.iter().partition(|resource| resource.scaling_group.is_some());
-    let resources = instances.as_slice();
-    let names = names(resources, options.on_duplicate);
+/// Everything that is wrong: names that occur twice or that Ansible does not allow, an instance in two places of the state.
+pub fn guess(resources: &[Resource], options: Options<'_>) -> Result<Guess, Vec<Problem>> {
+    let named = names(&[&instances(resources)], &BTreeMap::new(), options.on_duplicate);
+    let named = named.into_iter().next().unwrap_or_default();
+    let hosts = named.iter().flatten().map(String::as_str).collect();
+    guess_among(resources, options, Among { names: &named, hosts: &hosts })
+}
+
+/// Guesses from one source, with names that were found for all of them.
+///
+/// # Errors
+/// As [`guess`].
+pub(crate) fn guess_among(
+    resources: &[Resource],
+    options: Options<'_>,
+    among: Among<'_>,
+) -> Result<Guess, Vec<Problem>> {
+    let (instances, groups): (Vec<&Resource>, Vec<&Resource>) =
+        resources.iter().partition(|resource| is_instance(resource));
+    let (resources, names) = (instances.as_slice(), among.names);
     let mut problems = Vec::new();
     let mut by_name: BTreeMap<&str, &Resource> = BTreeMap::new();
     let mut by_id: BTreeMap<&str, &Resource> = BTreeMap::new();
     for (name, resource) in names.iter().flatten().zip(hosts(resources)) {
+        let address = || resource.address.clone();
         if !is_host_name(name) {
-            problems.push(format!(
-                "`{}` would be the host `{name}`, which is no usable host name",
-                resource.address
-            ));
+            problems.push(Problem::Name { address: address(), name: name.clone() });
         }
         if let Some(first) = by_name.insert(name, resource) {
-            problems.push(format!(
-                "`{}` and `{}` would both be the host `{name}`",
-                first.address, resource.address
-            ));
+            let (first, second) = (first.address.clone(), address());
+            problems.push(Problem::Duplicate { first, second, name: name.clone() });
         }
         let id = resource.id.as_deref().unwrap_or_default();
         if !is_instance_id(id) {
-            problems.push(format!("`{}` has an ID that EC2 does not give", resource.address));
+            problems.push(Problem::Id { address: address(), id: shown(id) });
         }
         let addresses = [&resource.private_ip, &resource.public_ip];
         if addresses.into_iter().flatten().any(|text| text.parse::<IpAddr>().is_err()) {
-            problems.push(format!("`{}` has an address that is none", resource.address));
+            problems.push(Problem::Address { address: address() });
         }
         if let Some(first) = by_id.insert(id, resource) {
-            problems.push(format!(
-                "`{}` and `{}` are the same instance `{id}`",
-                first.address, resource.address
-            ));
+            let (first, second) = (first.address.clone(), address());
+            problems.push(Problem::Twice { first, second, id: shown(id) });
         }
     }
     if !problems.is_empty() {
         return Err(problems);
     }
-    let taken: BTreeSet<&str> = by_name.keys().copied().collect();
+    let taken = among.hosts;
     let mut namer = Groups { taken, role_groups: options.role_groups, renamed: BTreeMap::new() };
     let chosen =
         by_name.iter().filter(|(name, _)| options.alone.is_none_or(|alone| alone == **name));
     let hosts = chosen.map(|(name, resource)| host(name, resource, &mut namer)).collect();
     let explained =
-        resources.iter().zip(&names).map(|(resource, name)| explain(resource, name.as_deref()));
+        resources.iter().zip(names).map(|(resource, name)| explain(resource, name.as_deref()));
     let mut explained: Vec<Explained> = explained.collect();
     explained.extend(
         groups.iter().filter(|group| group.skipped().is_some()).map(|group| explain(group, None)),
     );
     let scaling_groups = groups
         .iter()
-        .filter(|group| group.skipped().is_none())
+        .filter(|group| group.skipped().is_none() && group.scaling_group.is_some())
         .map(|group| ScalingGroup {
             key: host_name(&place(group)),
             name: group.scaling_group.clone().unwrap_or_default(),
@@ -140,58 +203,14 @@ fn hosts<'r>(resources: &[&'r Resource]) -> impl Iterator<Item = &'r Resource> {
     resources.iter().copied().filter(|resource| resource.skipped().is_none())
 }
 
-/// The name of each resource that is a host.
-fn names(resources: &[&Resource], on_duplicate: OnDuplicate) -> Vec<Option<String>> {
-    let mut names: Vec<Option<String>> = resources
-        .iter()
-        .map(|resource| resource.skipped().is_none().then(|| plain_name(resource)))
-        .collect();
-    if on_duplicate == OnDuplicate::Error {
-        return names;
-    }
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for name in names.iter().flatten() {
-        *counts.entry(name.clone()).or_default() += 1;
-    }
-    for (resource, name) in resources.iter().zip(&mut names) {
-        if let Some(name) = name.as_mut().filter(|name| counts[name.as_str()] > 1) {
-            let apart = key(&resource.address).unwrap_or_else(|| place(resource));
-            *name = host_name(&format!("{name}-{apart}"));
-        }
-    }
-    names
-}
-
-fn plain_name(resource: &Resource) -> String {
-    match resource.tags.get("Name").map(|name| host_name(name)) {
-        Some(name) if !name.is_empty() => name,
-        _ => host_name(&place(resource)),
-    }
-}
-
-/// Modules, resource and key of an address.
-fn place(resource: &Resource) -> String {
-    let mut parts = resource.modules.clone();
-    parts.push(resource.name.clone());
-    parts.extend(key(&resource.address));
-    parts.join("-")
-}
-
-/// The key of `count` or `for_each` at the end of an address.
-fn key(address: &str) -> Option<String> {
-    let inner = address.strip_suffix(']')?;
-    let (_, key) = match inner.strip_suffix('"') {
-        Some(quoted) => quoted.rsplit_once("[\"")?,
-        None => inner.rsplit_once('[')?,
-    };
-    Some(key.to_owned())
-}
-
-/// Allowed characters stay, others become `-`, none of them at an end.
-fn host_name(text: &str) -> String {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let name: String = text.chars().map(|c| if allowed(c) { c } else { '-' }).collect();
-    name.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
+/// A tag, its name in any case; the spelling here goes before others. Empty ones count as none.
+pub(crate) fn tag<'r>(resource: &'r Resource, name: &str) -> Option<&'r str> {
+    let is_set = |text: &&str| !text.trim().is_empty();
+    let exact = resource.tags.get(name).map(String::as_str).filter(is_set);
+    exact.or_else(|| {
+        let others = resource.tags.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
+        others.map(|(_, value)| value.as_str()).find(is_set)
+    })
 }
 
 fn host(name: &str, resource: &Resource, groups: &mut Groups<'_>) -> Host {
@@ -216,7 +235,7 @@ fn host(name: &str, resource: &Resource, groups: &mut Groups<'_>) -> Host {
 /// Names groups and remembers what it changed.
 struct Groups<'n> {
     /// Names of hosts.
-    taken: BTreeSet<&'n str>,
+    taken: &'n BTreeSet<&'n str>,
     role_groups: bool,
     renamed: BTreeMap<String, String>,
 }
@@ -224,35 +243,37 @@ struct Groups<'n> {
 impl Groups<'_> {
     /// Valid names, sorted; none that Ansible keeps for itself or that is a host's.
     fn of(&mut self, resource: &Resource) -> Vec<String> {
-        let tag = |name: &str| {
-            resource.tags.get(name).map(String::as_str).filter(|text| !text.trim().is_empty())
-        };
-        let mut names: Vec<String> = match tag("AnsibleGroups") {
+        let mut names: Vec<String> = match tag(resource, "AnsibleGroups") {
             Some(list) => list.split([',', ' ']).map(str::to_owned).collect(),
             None => {
                 let places = resource.modules.iter().cloned().chain([resource.name.clone()]);
-                tag("Role").map(str::to_owned).into_iter().chain(places).collect()
+                tag(resource, "Role").map(str::to_owned).into_iter().chain(places).collect()
             }
         };
-        names.extend(tag("Environment").map(|name| format!("env_{name}")));
-        names.extend(tag("Role").filter(|_| self.role_groups).map(|name| format!("role_{name}")));
+        let role = tag(resource, "Role").filter(|_| self.role_groups);
+        names.extend(tag(resource, "Environment").map(|name| format!("env_{name}")));
+        names.extend(role.map(|name| format!("role_{name}")));
         let mut valid = BTreeSet::new();
         for name in names.iter().map(|name| name.trim()) {
             if !name.chars().any(|c| c.is_ascii_alphanumeric()) {
                 continue;
             }
-            let new = valid_group_name(name);
-            if matches!(new.as_str(), "all" | "ungrouped" | "localhost")
-                || self.taken.contains(new.as_str())
-            {
-                continue;
-            }
+            let new = self.usable(valid_group_name(name));
             if new != name {
                 self.renamed.insert(name.to_owned(), new.clone());
             }
             valid.insert(new);
         }
         valid.into_iter().collect()
+    }
+
+    /// Another name where this one means something else to Ansible, so that no host loses a group for it.
+    fn usable(&self, mut name: String) -> String {
+        while is_ansibles_group(&name) || name == "localhost" || self.taken.contains(name.as_str())
+        {
+            name.insert_str(0, "group_");
+        }
+        name
     }
 }
 
@@ -282,8 +303,8 @@ fn all_vars<'r>(
             vars.insert(name.to_owned(), unsafe_text(value));
         }
     };
-    agreed(ENVIRONMENT, &|resource| resource.tags.get("Environment").cloned());
-    agreed(PROJECT, &|resource| resource.tags.get("Project").cloned());
+    agreed(ENVIRONMENT, &|resource| tag(resource, "Environment").map(str::to_owned));
+    agreed(PROJECT, &|resource| tag(resource, "Project").map(str::to_owned));
     agreed(REGION, &|resource| resource.zone.as_deref().and_then(region));
     vars
 }
@@ -345,6 +366,7 @@ mod tests {
 
     fn guess(resources: &[Resource], on_duplicate: OnDuplicate) -> Result<Guess, Vec<String>> {
         super::guess(resources, Options { on_duplicate, ..Options::default() })
+            .map_err(|problems| problems.iter().map(Problem::to_string).collect())
     }
 
     fn names_of(resources: &[Resource], on_duplicate: OnDuplicate) -> Vec<String> {
@@ -373,12 +395,8 @@ mod tests {
 
     #[test]
     fn names_are_made_fit_for_ansible() {
-        let check = |name: &str, expected: &str| assert_eq!(host_name(name), expected);
-        check("SIP edge (blue)", "SIP-edge--blue");
-        check("a[1:3]", "a-1-3");
-        check("-x-", "x");
         let weird = [instance(r#"aws_instance.node["é/1"]"#, "i-01234567", &[("Name", "…")])];
-        assert_eq!(names_of(&weird, OnDuplicate::Error), ["sbc-node---1"]);
+        assert_eq!(names_of(&weird, OnDuplicate::Error), ["sbc-node-u00e9-1"]);
         let local = [instance("aws_instance.node", "i-01234567", &[("Name", "localhost")])];
         assert!(guess(&local, OnDuplicate::Error).unwrap_err()[0].contains("no usable host name"));
     }
@@ -397,9 +415,16 @@ mod tests {
             &["env_dev", "node", "sbc", "uc_engine"],
         );
         check(&[("AnsibleGroups", "sip, edge"), ("Role", "x")], &["edge", "sip"]);
-        check(&[("AnsibleGroups", "all,1st")], &["_1st"]);
-        // A group must not be called like a host.
-        check(&[("Name", "node")], &["sbc"]);
+        check(
+            &[("AnsibleGroups", "all,1st,-meta,ungrouped,localhost")],
+            &["_1st", "group__meta", "group_all", "group_localhost", "group_ungrouped"],
+        );
+        // A group must not be called like a host, and no host leaves it for that.
+        check(&[("Name", "node")], &["group_node", "sbc"]);
+        // As `default_tags` of this project writes them.
+        check(&[("role", "sip"), ("environment", "dev")], &["env_dev", "node", "sbc", "sip"]);
+        check(&[("ROLE", "b"), ("Role", "a"), ("role", "c")], &["a", "node", "sbc"]);
+        check(&[("Role", " "), ("role", "c")], &["c", "node", "sbc"]);
     }
 
     #[test]
@@ -434,6 +459,10 @@ mod tests {
         check("zone", None);
         let guess = guess(&counted(&[("Environment", "{{ x }}")]), OnDuplicate::Error).unwrap();
         assert_eq!(guess.inventory.region(), Some("eu-central-1"));
+        let lower =
+            super::guess(&counted(&[("project", "p"), ("environment", "dev")]), Options::default());
+        let lower = lower.unwrap().inventory;
+        assert_eq!((lower.project(), lower.environment()), (Some("p"), Some("dev")));
         assert_eq!(
             guess.inventory.all_vars()[ENVIRONMENT],
             serde_json::json!({"__ansible_unsafe": "{{ x }}"})

@@ -16,6 +16,8 @@ mod file;
 mod folder;
 pub mod guess;
 pub mod merge;
+mod names;
+mod number;
 mod overlap;
 mod part;
 mod profile;
@@ -49,6 +51,7 @@ pub async fn run(args: &Args, ctx: &Context) -> Result<Done, Error> {
     let name = parts.iter().map(|part| part.name.as_str()).collect::<Vec<_>>().join(", ");
     let named = part::groups_named(&parts);
     let guessed = parts.iter().all(|part| part.guessed);
+    let any_guessed = parts.iter().any(|part| part.guessed);
     let pieces: Vec<merge::Part> = parts
         .iter_mut()
         .map(|part| merge::Part {
@@ -58,9 +61,10 @@ pub async fn run(args: &Args, ctx: &Context) -> Result<Done, Error> {
         .collect();
     let merge::Merged { inventory, conflicts } =
         merge::merge(pieces, args.on_conflict, &args.group_by)
-            .map_err(|problems| Error::Conflict { problems })?;
+            .map_err(|problems| Error::Conflict { problems, guessed: any_guessed })?;
     if part::alone(args).is_none() {
         part::check_groups(args, &inventory, &named)?;
+        part::drop_losers(&mut parts, &inventory);
     }
     let explained = args.explain.then(|| part::explained(&parts, &inventory, &conflicts));
     let inventory = if part::alone(args).is_some() {
@@ -112,15 +116,16 @@ async fn gather(args: &Args, ctx: &Context) -> Result<Vec<Part>, Error> {
     if sources.is_empty() {
         return Err(Error::Usage("no source is given".to_owned()));
     }
-    let mut parts = Vec::new();
+    let mut documents = Vec::new();
     for source in &sources {
         let fetch::Fetched { name, bytes } = fetch::fetch(source, args, ctx).await?;
         let found = part::read(&name, &bytes, &wanted)?;
         drop(bytes);
         mask(ctx, &found.secrets)
             .map_err(|source| Error::Read { name: "stderr".into(), source })?;
-        parts.push(Part::of(&name, found, args)?);
+        documents.push((name, found));
     }
+    let mut parts = part::all(documents, args)?;
     part::add_variables(&mut parts, args)?;
     for part in &mut parts {
         look_up(part, args, ctx).await?;
@@ -135,7 +140,7 @@ fn mask(ctx: &Context, secrets: &[Value]) -> io::Result<()> {
     while let Some(value) = open.pop() {
         match value {
             Value::String(text) => {
-                texts.insert(text.clone());
+                texts.insert(number::digits(text).unwrap_or(text).to_owned());
             }
             Value::Number(number) => {
                 texts.insert(number.to_string());
@@ -170,7 +175,8 @@ async fn look_up(part: &mut Part, args: &Args, ctx: &Context) -> Result<(), Erro
         let region = config.region().map(ToString::to_string).unwrap_or_default();
         let client = deploy_aws::Client::new(config);
         let found = scaling::resolve(&groups, &region, &client).await.map_err(failed)?;
-        part.add(found).map_err(|problems| Error::Conflict { problems })?;
+        let guessed = part.guessed;
+        part.add(found).map_err(|problems| Error::Conflict { problems, guessed })?;
     }
     Ok(())
 }
@@ -300,6 +306,11 @@ fn subject(host: &Host) -> Subject {
 fn difference(old: Option<&str>, new: &Inventory) -> String {
     let Some(old) = old else { return "it does not exist".to_owned() };
     let Ok(old) = Inventory::parse(old) else { return "it has another form".to_owned() };
+    // Both as a reader sees them.
+    let Ok(new) = Inventory::parse(&ansible::json_file(new)) else {
+        return "it has another form".to_owned();
+    };
+    let new = &new;
     let names = |chosen: &dyn Fn(&Host) -> bool, from: &Inventory| -> String {
         let names: Vec<&str> = from
             .hosts()

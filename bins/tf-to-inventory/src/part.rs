@@ -3,9 +3,10 @@
 use crate::args::Args;
 use crate::contract::{self, Converted, ScalingGroup};
 use crate::document::{self, Wanted};
-use crate::error::Error;
-use crate::guess::{self, Guess};
+use crate::error::{self, Error};
+use crate::guess::{self, Among, Guess};
 use crate::merge::GroupBy;
+use crate::names::names;
 use crate::resources::Resource;
 use crate::scaling::Resolved;
 use deploy_inventory::{Inventory, PatternError};
@@ -45,14 +46,14 @@ pub(crate) struct Entry {
 pub(crate) fn wanted(args: &Args) -> Result<Wanted, Error> {
     let outputs: Vec<String> =
         args.var_from_output.iter().map(|text| variable(text).1.to_owned()).collect();
-    let known = |name: &String| name == document::OUTPUT || outputs.contains(name);
+    let known = |name: &String| (name == document::OUTPUT && !args.guess) || outputs.contains(name);
     if let Some(name) = args.include_sensitive.iter().find(|name| !known(name)) {
         return Err(Error::Usage(format!(
             "`--include-sensitive {name}`: only `{}` and outputs of `--var-from-output` are read",
             document::OUTPUT
         )));
     }
-    Ok(Wanted { outputs, sensitive: args.include_sensitive.clone() })
+    Ok(Wanted { outputs, sensitive: args.include_sensitive.clone(), guess: args.guess })
 }
 
 /// `[GROUP.]NAME`.
@@ -68,29 +69,62 @@ pub(crate) fn read(name: &str, bytes: &[u8], wanted: &Wanted) -> Result<document
     document::read(bytes, wanted).map_err(|fault| Error::Document { name: name.to_owned(), fault })
 }
 
-impl Part {
-    pub(crate) fn of(name: &str, found: document::Document, args: &Args) -> Result<Self, Error> {
-        match found.inventory {
-            Ok(mut value) => {
+/// The parts of all sources. Guessed hosts are named together, so that none is called like another or like a group.
+pub(crate) fn all(
+    sources: Vec<(String, document::Document)>,
+    args: &Args,
+) -> Result<Vec<Part>, Error> {
+    let mut parts = Vec::new();
+    let mut guessed = Vec::new();
+    for (at, (name, found)) in sources.into_iter().enumerate() {
+        match (found.inventory, found.resources) {
+            (Ok(mut value), resources) => {
                 if let Some(host) = alone(args) {
                     keep_alone(&mut value, host);
                 }
-                Self::declared(name, &value, found.outputs, args)
+                let guessable = resources.is_some();
+                parts.push((at, Part::declared(&name, &value, guessable, found.outputs, args)?));
             }
-            Err((fault, None)) => Err(Error::Document { name: name.to_owned(), fault }),
-            Err((_, Some(resources))) => Self::guessed(name, &resources, found.outputs, args),
+            (Err(fault), None) => return Err(Error::Document { name, fault }),
+            (Err(_), Some(resources)) => guessed.push((at, name, resources, found.outputs)),
         }
     }
+    let declared: BTreeMap<String, Option<String>> = parts
+        .iter()
+        .flat_map(|(_, part)| part.inventory.hosts())
+        .map(|host| (host.name.clone(), host.instance_id.clone()))
+        .collect();
+    let instances: Vec<Vec<&Resource>> =
+        guessed.iter().map(|(_, _, resources, _)| guess::instances(resources)).collect();
+    let instances: Vec<&[&Resource]> = instances.iter().map(Vec::as_slice).collect();
+    let named = names(&instances, &declared, args.on_duplicate);
+    let hosts: BTreeSet<&str> =
+        named.iter().flatten().flatten().chain(declared.keys()).map(String::as_str).collect();
+    for ((at, name, resources, outputs), names) in guessed.iter().zip(&named) {
+        let among = Among { names, hosts: &hosts };
+        parts.push((*at, Part::guessed(name, resources, among, outputs.clone(), args)?));
+    }
+    parts.sort_by_key(|(at, _)| *at);
+    Ok(parts.into_iter().map(|(_, part)| part).collect())
+}
 
+impl Part {
     fn declared(
         name: &str,
         value: &Value,
+        guessable: bool,
         outputs: BTreeMap<String, Value>,
         args: &Args,
     ) -> Result<Self, Error> {
         let Converted { inventory, renamed, scaling_groups } =
-            contract::convert(value, args.allow_no_instance_id)
-                .map_err(|problems| Error::Contract { name: name.to_owned(), problems })?;
+            contract::convert(value, args.allow_no_instance_id).map_err(|problems| {
+                Error::Contract {
+                    name: name.to_owned(),
+                    problems,
+                    guessable,
+                    foreign: value.get("version").is_none(),
+                }
+            })?;
         let entry = |host: &deploy_inventory::Host| Entry {
             address: None,
             instance_id: host.instance_id.clone(),
@@ -116,6 +150,7 @@ impl Part {
     fn guessed(
         name: &str,
         resources: &[Resource],
+        among: Among<'_>,
         outputs: BTreeMap<String, Value>,
         args: &Args,
     ) -> Result<Self, Error> {
@@ -125,8 +160,11 @@ impl Part {
             role_groups: args.group_by.contains(&GroupBy::Role),
         };
         let Guess { inventory, explained, scaling_groups, renamed } =
-            guess::guess(resources, options)
-                .map_err(|problems| Error::Guess { name: name.to_owned(), problems })?;
+            guess::guess_among(resources, options, among).map_err(|problems| Error::Guess {
+                name: name.to_owned(),
+                problems,
+                declared: args.guess,
+            })?;
         let entry = |entry: guess::Explained| Entry {
             address: Some(entry.address),
             instance_id: entry.instance_id,
@@ -186,7 +224,7 @@ impl Part {
     pub(crate) fn subjects(&self) -> Vec<Subject> {
         let mut subjects = Vec::new();
         if self.guessed {
-            let note = "no output `inventory`: names and groups are guessed from tags, modules and resources";
+            let note = "names and groups are guessed from tags, modules and resources: there is no output `inventory`, or `--guess` does without it";
             subjects.push(Subject::new("source", &self.name, SubjectOutcome::Warned, note));
         }
         subjects.extend(self.entries.iter().filter(|entry| !entry.note.is_empty()).map(|entry| {
@@ -200,9 +238,11 @@ impl Part {
             )
         }));
         subjects.extend(self.renamed.iter().map(|(old, new)| {
-            let detail = format!(
-                "the group `{old}` is written as `{new}`: Ansible wants letters, digits and `_`"
-            );
+            let why = match contract::valid_group_name(old) == *new {
+                true => "Ansible wants letters, digits and `_`",
+                false => "Ansible knows something else by that name",
+            };
+            let detail = format!("the group `{old}` is written as `{new}`: {why}");
             Subject::new("group", new, SubjectOutcome::Warned, detail)
         }));
         subjects
@@ -280,7 +320,7 @@ pub(crate) fn check_groups(
     let known: Vec<String> = known.iter().map(|group| format!("`{group}`")).collect();
     let groups = match known.as_slice() {
         [] => "there are no groups".to_owned(),
-        known => format!("the groups are {}", known.join(", ")),
+        known => format!("the groups are {}", error::listed(known)),
     };
     Err(Error::VariableGroups { missing, groups })
 }
@@ -290,6 +330,24 @@ pub(crate) fn meant(inventory: &Inventory, error: &PatternError) -> Option<Strin
     let PatternError::NoMatch { part, .. } = error else { return None };
     let valid = contract::valid_group_name(part);
     inventory.groups().contains(&valid.as_str()).then_some(valid)
+}
+
+/// Says of each host that another source took the name or the instance of, as `--on-conflict` decided, that it is none.
+pub(crate) fn drop_losers(parts: &mut [Part], inventory: &Inventory) {
+    let hosts: BTreeMap<&str, Option<&str>> = inventory
+        .hosts()
+        .iter()
+        .map(|host| (host.name.as_str(), host.instance_id.as_deref()))
+        .collect();
+    for entry in parts.iter_mut().flat_map(|part| &mut part.entries) {
+        let Some(name) = &entry.host else { continue };
+        if hosts.get(name.as_str()) != Some(&entry.instance_id.as_deref()) {
+            let note = format!("left out: another source decides about `{name}` or its instance");
+            entry.skipped = Some("conflict");
+            entry.note = note;
+            entry.host = None;
+        }
+    }
 }
 
 /// What `--explain` prints.

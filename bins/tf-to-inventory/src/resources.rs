@@ -13,14 +13,35 @@ use std::fmt;
 
 /// The resource type that becomes hosts.
 const INSTANCE: &str = "aws_instance";
+/// The resource type whose instance is named by an attribute of its own.
+const SPOT_REQUEST: &str = "aws_spot_instance_request";
 /// The resource type whose instances are known to EC2 alone.
 const SCALING_GROUP: &str = "aws_autoscaling_group";
 
-fn is_of_interest(kind: &str) -> bool {
-    matches!(kind, INSTANCE | SCALING_GROUP)
+/// Resource types that somebody may expect to become hosts, and why they do not.
+const OTHERS: [(&str, &str); 5] = [
+    (
+        "ansible_host",
+        "a host of the provider ansible/ansible, which names no instance: hosts are guessed from `aws_instance`",
+    ),
+    (
+        "ansible_group",
+        "a group of the provider ansible/ansible: groups are guessed from tags, modules and resources",
+    ),
+    ("aws_spot_fleet_request", "its instances are known to EC2 alone"),
+    ("aws_ec2_fleet", "its instances are known to EC2 alone"),
+    ("aws_lightsail_instance", "no instance of EC2: Systems Manager does not reach it"),
+];
+
+fn other(kind: &str) -> Option<&'static str> {
+    OTHERS.iter().find(|(other, _)| *other == kind).map(|(_, why)| *why)
 }
 
-/// An instance of a resource `aws_instance` or `aws_autoscaling_group`, as the document shows it.
+fn is_of_interest(kind: &str) -> bool {
+    matches!(kind, INSTANCE | SPOT_REQUEST | SCALING_GROUP) || other(kind).is_some()
+}
+
+/// A resource that is an instance, makes some, or could be taken for one, as the document shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resource {
     /// Its address, e.g. `module.sbc["a"].aws_instance.node[0]`.
@@ -31,6 +52,10 @@ pub struct Resource {
     pub name: String,
     /// It is an Auto Scaling group, of this name in AWS.
     pub scaling_group: Option<String>,
+    /// It is a request for a spot instance, whose ID is that of the instance.
+    pub spot: bool,
+    /// It is of a type that is not read, for this reason.
+    pub other: Option<&'static str>,
     /// A `data` source: somebody else's instance.
     pub data: bool,
     /// To be destroyed: a newer instance has taken its place.
@@ -60,6 +85,10 @@ pub enum Skipped {
     Deposed,
     /// It was never made.
     NoId,
+    /// A spot request without an instance.
+    NoSpot,
+    /// A type that is not read.
+    Other(&'static str),
     /// It did not run at the last refresh.
     NotRunning,
 }
@@ -71,6 +100,8 @@ impl Skipped {
             Self::Data => "data",
             Self::Deposed => "deposed",
             Self::NoId => "no-id",
+            Self::NoSpot => "no-spot",
+            Self::Other(_) => "type",
             Self::NotRunning => "stopped",
         }
     }
@@ -81,6 +112,8 @@ impl Skipped {
             Self::Data => "a data source, not managed here",
             Self::Deposed => "deposed: a newer instance has taken its place",
             Self::NoId => "has no instance ID: its creation did not finish",
+            Self::NoSpot => "a spot request that EC2 has given no instance",
+            Self::Other(why) => why,
             Self::NotRunning => "was not running at the last refresh",
         }
     }
@@ -89,6 +122,9 @@ impl Skipped {
 impl Resource {
     /// Why it is no host; `None` when it is one.
     pub fn skipped(&self) -> Option<Skipped> {
+        if let Some(why) = self.other {
+            return Some(Skipped::Other(why));
+        }
         if self.data {
             return Some(Skipped::Data);
         }
@@ -96,7 +132,7 @@ impl Resource {
             return Some(Skipped::Deposed);
         }
         if self.id.as_deref().is_none_or(str::is_empty) {
-            return Some(Skipped::NoId);
+            return Some(if self.spot { Skipped::NoSpot } else { Skipped::NoId });
         }
         let stopped = self.state.as_deref().is_some_and(|state| state != "running");
         stopped.then_some(Skipped::NotRunning)
@@ -127,6 +163,9 @@ struct StateInstance {
     deposed: Option<String>,
     #[serde(default)]
     attributes: Attributes,
+    /// The form of Terraform 0.11 and before, which stays until the resource is refreshed.
+    #[serde(default)]
+    attributes_flat: Flat,
     /// Paths, each a list of steps `{"type", "value"}`.
     #[serde(default)]
     sensitive_attributes: Value,
@@ -184,14 +223,24 @@ impl StateBlock {
                 tainted: instance.status.as_deref() == Some("tainted"),
                 ..Resource::default()
             };
-            let mut attributes = instance.attributes;
+            let mut attributes = match instance.attributes_flat {
+                Flat(Some(flat)) => flat,
+                Flat(None) => instance.attributes,
+            };
             for path in instance.sensitive_attributes.as_array().into_iter().flatten() {
-                let step = |number: usize| path[number]["value"].as_str();
-                attributes.forget(step(0).unwrap_or_default(), step(1));
+                let attribute = path[0]["value"].as_str().unwrap_or_default();
+                attributes.forget(attribute, path.get(1).and_then(key_of_step));
             }
             attributes.into_resource(&kind, base)
         })
     }
+}
+
+/// The key that a step of a path into a map names. Terraform writes `{"type": "index", "value": {"value": "Name", "type":
+/// "string"}}` (`marshalPaths` in its `internal/states/statefile/version4.go`); a step that names none stands for all of them.
+fn key_of_step(step: &Value) -> Option<&str> {
+    let key = &step["value"];
+    key.as_str().or_else(|| key["value"].as_str())
 }
 
 /// The member `root_module` of `terraform show -json`.
@@ -271,8 +320,15 @@ struct Attributes {
     tags: BTreeMap<String, String>,
 }
 
-const TEXTS: [&str; 6] =
-    ["id", "instance_state", "availability_zone", "private_ip", "public_ip", "name"];
+const TEXTS: [&str; 7] = [
+    "id",
+    "instance_state",
+    "availability_zone",
+    "private_ip",
+    "public_ip",
+    "name",
+    "spot_instance_id",
+];
 
 /// Where the zone is among them.
 const ZONE: usize = 2;
@@ -356,9 +412,23 @@ impl Attributes {
 
     fn into_resource(self, kind: &str, base: Resource) -> Resource {
         let texts = self.texts.map(|text| text.filter(|text| !text.is_empty()));
-        let [id, state, zone, private_ip, public_ip, name] = texts;
+        let [id, state, zone, private_ip, public_ip, name, spot_id] = texts;
         let scaling_group = (kind == SCALING_GROUP).then(|| name.unwrap_or_default());
-        Resource { scaling_group, id, state, zone, private_ip, public_ip, tags: self.tags, ..base }
+        let spot = kind == SPOT_REQUEST;
+        let id = if spot { spot_id } else { id };
+        let (other, tags) = (other(kind), self.tags);
+        Resource {
+            scaling_group,
+            spot,
+            other,
+            id,
+            state,
+            zone,
+            private_ip,
+            public_ip,
+            tags,
+            ..base
+        }
     }
 }
 
@@ -407,6 +477,25 @@ impl<'de> Deserialize<'de> for Attributes {
     }
 }
 
+/// The attributes of Terraform 0.11: one level, all texts, `tags.Name` for a tag.
+#[derive(Debug, Default)]
+struct Flat(Option<Attributes>);
+
+impl<'de> Deserialize<'de> for Flat {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Texts::Named(named) = Texts::deserialize(deserializer)? else { return Ok(Self(None)) };
+        let mut found = Attributes::default();
+        for (name, text) in named {
+            if let Some(at) = TEXTS.iter().position(|known| *known == name) {
+                found.texts[at] = Some(text);
+            } else if let Some(tag) = name.strip_prefix("tags.").filter(|tag| *tag != "%") {
+                found.tags.insert(tag.to_owned(), text);
+            }
+        }
+        Ok(Self(Some(found)))
+    }
+}
+
 /// Which attribute it is. An instance has some eighty, most of no interest here: their names are not copied.
 enum Key {
     /// By its place in [`TEXTS`].
@@ -448,17 +537,24 @@ fn listed_tags(blocks: &Value) -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// The names of the modules in an address, without their keys: `module.a["x.y"].module.b[0].aws_instance.c` → `a`, `b`.
+/// The names of the modules in an address: `module.a["x.y"].module.b[0].aws_instance.c` → `a`, `b`.
 fn module_names(address: &str) -> Vec<String> {
-    let mut names = Vec::new();
+    modules(address).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// The modules in an address, each with its key as it is written: `module.a["x.y"].module.b[0].aws_instance.c` → `a` with
+/// `"x.y"`, `b` with `0`.
+pub(crate) fn modules(address: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
     let mut rest = address;
-    while let Some(after) = rest.strip_prefix("module.") {
+    std::iter::from_fn(move || {
+        let after = rest.strip_prefix("module.")?;
         let end = after.find(['.', '[']).unwrap_or(after.len());
-        names.push(after[..end].to_owned());
-        rest = after_key(&after[end..]);
+        let (name, keyed) = after.split_at(end);
+        rest = after_key(keyed);
+        let key = keyed[..keyed.len() - rest.len()].strip_prefix('[');
         rest = rest.strip_prefix('.').unwrap_or(rest);
-    }
-    names
+        Some((name, key.map(|key| key.strip_suffix(']').unwrap_or(key))))
+    })
 }
 
 /// What follows a key such as `["a.b]"]` or `[0]`, if one stands here.
@@ -500,6 +596,18 @@ mod tests {
         check("module.a.module.b[0].aws_instance.c[1]", &["a", "b"]);
         check(r#"module.a["x.y"].module.b["\"]."].aws_instance.c"#, &["a", "b"]);
         check(r#"module.a["x"#, &["a"]);
+    }
+
+    #[test]
+    fn modules_have_their_keys() {
+        let check = |address: &str, expected: &[(&str, Option<&str>)]| {
+            assert_eq!(modules(address).collect::<Vec<_>>(), expected, "{address}");
+        };
+        check(
+            r#"module.a["x.y"].module.b[0].module.c.aws_instance.d[1]"#,
+            &[("a", Some(r#""x.y""#)), ("b", Some("0")), ("c", None)],
+        );
+        check("data.aws_instance.a", &[]);
     }
 
     #[test]
@@ -551,6 +659,24 @@ mod tests {
         );
         assert_eq!(found[0].tags.len(), 2);
 
+        // As Terraform 1.11 writes the step into a map; a step that cannot be understood drops them all.
+        let tagged = |step: Value| {
+            let path = json!([{"type": "get_attr", "value": "tags"}, step]);
+            let tags = json!({"Name": "a", "secret": "canary", "Env": "dev"});
+            let found = state(
+                json!([{"mode": "managed", "type": "aws_instance", "name": "a", "instances": [
+                {"attributes": {"id": "i-0", "tags": tags, "tags_all": tags}, "sensitive_attributes": [path]}]}]),
+            );
+            assert!(!format!("{found:?}").contains("canary"), "{found:?}");
+            found[0].tags.keys().cloned().collect::<Vec<_>>()
+        };
+        let key = json!({"value": "secret", "type": "string"});
+        assert_eq!(tagged(json!({"type": "index", "value": key})), ["Env", "Name"]);
+        assert_eq!(
+            tagged(json!({"type": "index", "value": {"value": 1, "type": "number"}})),
+            [""; 0]
+        );
+
         let shown: ShownModule = serde_json::from_value(json!({"child_modules": [{"address": "module.m", "resources": [{
             "address": "module.m.aws_instance.a", "mode": "managed", "type": "aws_instance", "name": "a",
             "values": {"id": "i-0", "instance_state": "stopped", "tags": {"Name": "a", "secret": "canary"}, "tags_all": null},
@@ -561,6 +687,37 @@ mod tests {
         assert!(!format!("{found:?}").contains("canary"), "{found:?}");
         assert_eq!(found[0].skipped(), Some(Skipped::NotRunning));
         assert_eq!(found[0].modules, ["m"]);
+    }
+
+    /// What `terraform state pull` of Terraform 1.11 makes of a state of Terraform 0.11.
+    #[test]
+    fn attributes_in_the_old_flat_form_are_read() {
+        let found = state(
+            json!([{"mode": "managed", "type": "aws_instance", "name": "web", "instances": [{
+            "schema_version": 0, "sensitive_attributes": [],
+            "attributes_flat": {"availability_zone": "us-east-1a", "id": "i-0123456789abcdef0", "private_ip": "10.0.0.1",
+                "tags.%": "2", "tags.Name": "web", "tags.Role": "sip", "user_data": "canary"}}]}]),
+        );
+        assert_eq!(found[0].skipped(), None);
+        assert_eq!(found[0].private_ip.as_deref(), Some("10.0.0.1"));
+        assert_eq!(found[0].zone.as_deref(), Some("us-east-1a"));
+        let tags: Vec<_> = found[0].tags.iter().collect();
+        assert_eq!(tags.len(), 2, "{tags:?}");
+        assert!(!format!("{found:?}").contains("canary"), "{found:?}");
+    }
+
+    #[test]
+    fn a_spot_request_is_the_instance_that_it_was_given() {
+        let found = state(json!([
+            {"mode": "managed", "type": "aws_spot_instance_request", "name": "a", "instances": [
+                {"attributes": {"id": "sir-1", "spot_instance_id": "i-0123456789abcdef0", "private_ip": "10.0.0.1"}},
+                {"attributes": {"id": "sir-2", "spot_instance_id": ""}}]},
+            {"mode": "managed", "type": "ansible_host", "name": "b", "instances": [{"attributes": {"id": "x"}}]},
+        ]));
+        assert_eq!(found[0].id.as_deref(), Some("i-0123456789abcdef0"));
+        let skipped: Vec<_> =
+            found.iter().map(|one| one.skipped().map_or("", Skipped::name)).collect();
+        assert_eq!(skipped, ["", "no-spot", "type"]);
     }
 
     #[test]

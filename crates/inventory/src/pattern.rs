@@ -249,6 +249,29 @@ mod tests {
         check("a*", &[]);
     }
 
+    /// Many more against Ansible itself: `patterns_choose_what_ansible_chooses` of tf-to-inventory.
+    #[test]
+    fn a_number_counts_in_the_order_of_the_file() {
+        let text = r#"{"all": {"hosts": {"b": {}, "a": {}, "c": {}, "g[0]": {}},
+            "children": {"g": {"hosts": {"c": {}, "a": {}}}, "outer": {"hosts": {"b": {}}, "children": {"g": {}}}}}}"#;
+        let inventory = Inventory::parse(text).unwrap();
+        let check = |pattern: &str, expected: &[&str]| {
+            let found = inventory.select(Some(pattern)).unwrap();
+            let names: Vec<&str> = found.iter().map(|host| host.name.as_str()).collect();
+            assert_eq!(names, expected, "{pattern}");
+        };
+        check("g[1]", &["a"]);
+        check("g[-2]", &["c"]);
+        check("outer[0]", &["b"]);
+        check("outer[1:]", &["a", "c"]);
+        check("all[0:1]", &["b", "a"]);
+        // A host of exactly that name goes first.
+        check("g[0]", &["g[0]"]);
+        check("!g[0]", &["b", "a", "g[0]"]);
+        assert!(inventory.select(Some("g[2]")).is_err());
+        check("g[2:]", &[]);
+    }
+
     #[test]
     fn an_ipv6_address_is_one_name() {
         let inventory =

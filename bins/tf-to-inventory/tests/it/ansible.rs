@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// On PATH, or in the folder of Python tools that `scripts/test.sh` makes.
 #[expect(clippy::disallowed_methods, reason = "a test looks for a program as a shell does")]
-fn ansible_inventory() -> PathBuf {
+pub(crate) fn ansible_inventory() -> PathBuf {
     let venv = std::env::var_os("DEPLOY_VENV").map(|venv| Path::new(&venv).join("bin"));
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
@@ -67,8 +67,11 @@ fn json_yaml_and_script_are_equal_to_ansible() {
     assert_eq!(nested["site"]["children"], json!(["db", "voip"]));
     assert_eq!(nested["_meta"]["hostvars"]["edge-1"]["x"], 2, "the deeper group wins");
     assert_eq!(nested["_meta"]["hostvars"]["edge-1"]["sip_port"], 5060);
-    assert_eq!(guessed["uc_engine"]["hosts"], json!(["sbc-node-0"]));
-    assert_eq!(guessed["env_dev"]["hosts"], json!(["db-primary", "sbc-node-0", "sbc-node-1"]));
+    assert_eq!(guessed["uc_engine"]["hosts"], json!(["sbc-blue.1-node-0"]));
+    assert_eq!(
+        guessed["env_dev"]["hosts"],
+        json!(["db-primary", "sbc-blue.1-node-0", "sbc-blue.1-node-1"])
+    );
 
     assert_eq!(json["sip"]["hosts"], json!(["sip-1", "sip-2"]));
     assert_eq!(json["uc_engine"]["hosts"], json!(["sip-1"]));
@@ -150,4 +153,93 @@ fn ansible_never_evaluates_text_from_outside() {
         let expected = r#""msg": "{{ 6 * 7 }}|{# hidden #}|{% raw %}""#;
         assert!(outcome.stdout.contains(expected), "{}: {}", inventory.display(), outcome.stdout);
     }
+}
+
+/// Terraform's numbers have 512 bits, Python's as many as they take.
+#[test]
+fn numbers_keep_their_digits_on_the_way_to_ansible() {
+    let folder = tempfile::tempdir().unwrap();
+    let huge = format!("1{}", "0".repeat(300));
+    let third = format!("0.{}5", "3".repeat(153));
+    let numbers = [
+        "18446744073709551616",
+        "123456789012345678901234567890",
+        "-9223372036854775809",
+        &huge,
+        "0.1234567890123456789012345",
+        &third,
+        "2.50",
+    ];
+    let text = fs::read_to_string(fixture("outputs.json")).unwrap();
+    let numbers = numbers.join(", ");
+    let text = text.replacen("\"vars\": {", &format!("\"vars\": {{\"n\": [{numbers}], "), 1);
+    assert!(text.contains(&huge), "the fixture has variables");
+    let source = folder.path().join("outputs.json");
+    fs::write(&source, &text).unwrap();
+    for form in ["json", "yaml"] {
+        let path = folder.path().join(form).with_extension(form);
+        let outcome =
+            tool().args([&source]).args(["--output-format", form, "--output"]).args([&path]).run();
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        let written = fs::read_to_string(&path).unwrap();
+        let squeezed: String = written.split_whitespace().collect::<Vec<_>>().join(" ");
+        for number in numbers.split(", ") {
+            assert!(squeezed.contains(&format!(" {number}")), "{number} in {form}");
+        }
+        let again = tool().args([&source]).args(["--output-format", form, "--check", "--output"]);
+        assert_eq!(again.args([&path]).run().code, 0, "the same bytes in another process");
+        let seen = seen_as_text(&path, None);
+        assert!(seen.contains(&huge), "{form}: {seen}");
+        assert!(seen.contains("123456789012345678901234567890"), "{form}: {seen}");
+    }
+    let seen = seen_as_text(Path::new(BINARY), Some(&source));
+    assert!(seen.contains("-9223372036854775809") && seen.contains(&huge), "{seen}");
+    // What changed is told by its name, not by how many digits a reader keeps.
+    let path = folder.path().join("json.json");
+    fs::write(&source, text.replacen("2.50", "2.51", 1)).unwrap();
+    let outcome = tool().args([&source]).args(["--check", "--output"]).args([&path]).run();
+    assert_eq!(outcome.code, 1);
+    assert!(
+        !outcome.stderr.contains("sip-2") && !outcome.stdout.contains("sip-2, "),
+        "{}",
+        outcome.stdout
+    );
+}
+
+fn seen_as_text(inventory: &Path, source: Option<&Path>) -> String {
+    let ansible = Tool::new(ansible_inventory())
+        .env("LC_ALL", "C.UTF-8")
+        .env("ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED", "1")
+        .args([Path::new("-i"), inventory, Path::new("--list")]);
+    let ansible = source
+        .into_iter()
+        .fold(ansible, |ansible, source| ansible.env("TF_TO_INVENTORY_SOURCE", source));
+    let outcome = ansible.run();
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (0, ""));
+    outcome.stdout
+}
+
+/// `_meta` is where a script's answer has the variables of hosts, `all` and `ungrouped` are Ansible's own.
+#[test]
+fn groups_called_like_ansibles_own_keep_their_hosts() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(fixture("state.json")).unwrap();
+    let mut state: Value = serde_json::from_str(&text).unwrap();
+    let tags = json!({"Name": "edge", "AnsibleGroups": "_meta,all,ungrouped,sip"});
+    state["resources"][1]["instances"][0]["attributes"]["tags"] = tags;
+    let source = folder.path().join("state.json");
+    fs::write(&source, state.to_string()).unwrap();
+    let seen = seen_by_ansible(Path::new(BINARY), Some(&source));
+    for group in ["group__meta", "group_all", "group_ungrouped", "sip"] {
+        assert_eq!(seen[group]["hosts"], json!(["edge"]), "{group}");
+    }
+    assert_eq!(seen["_meta"]["hostvars"]["edge"]["private_ip"], "10.0.0.10");
+
+    let text = fs::read_to_string(fixture("outputs.json")).unwrap();
+    let mut outputs: Value = serde_json::from_str(&text).unwrap();
+    outputs["inventory"]["value"]["group_vars"]["_meta"] = json!({"x": 1});
+    let outcome = tool().args(["-", "--list"]).stdin(outputs.to_string()).run();
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (2, ""));
+    let expected = "the group `_meta` is Ansible's own: its script protocol keeps the variables of hosts there";
+    assert!(outcome.stderr.contains(expected), "{}", outcome.stderr);
 }

@@ -55,7 +55,7 @@ fn ten_counted_instances_are_ten_hosts() {
     deep[0]["instances"] = json!([instance(json!("x\"]["), 1), instance(json!("y/z"), 2)]);
     assert_eq!(
         names(state(deep), &["--limit", "site:&edge"]),
-        ["site-edge-sbc-x", "site-edge-sbc-y-z"]
+        ["site-a.b-edge-0-sbc-x", "site-a.b-edge-0-sbc-y-z"]
     );
 }
 
@@ -86,7 +86,7 @@ fn what_is_no_state_is_called_by_its_name() {
         json!({"version": 3, "serial": 1, "modules": []}).to_string(),
         2,
         "is a state of format 3",
-        "-refresh-only",
+        "`terraform state pull` of Terraform 0.12 or newer prints it in format 4",
     );
     refused(
         json!({"version": 5, "serial": 1, "lineage": "l"}).to_string(),
@@ -95,6 +95,38 @@ fn what_is_no_state_is_called_by_its_name() {
         "newer version of this tool",
     );
     refused(r#"{"format_version": "2.0"}"#, 2, "format_version 2.0", "newer version of this tool");
+    for version in ["0.1", "0.2"] {
+        let old = json!({"format_version": version, "values": {}}).to_string();
+        refused(old, 2, &format!("format_version {version}"), "an old Terraform wrote it");
+    }
+    refused(b"\x1f\x8b\x08\x00canary".to_vec(), 2, "is compressed with gzip", "gunzip -c");
+    let outputs = fs::read_to_string(fixture("outputs.json")).unwrap();
+    refused(
+        format!("{outputs}{outputs}"),
+        2,
+        &format!("holds several JSON documents: the second begins at byte {}", outputs.len()),
+        "several sources are merged",
+    );
+    let log = r#"{"@level":"info","@message":"Terraform 1.11.4","type":"version"}"#;
+    refused(
+        format!("{log}\n{log}\n"),
+        2,
+        "is Terraform's log for programs",
+        "terraform output -json",
+    );
+    refused(
+        format!("2026-12-01T02:00:00Z INFO reading\nnext\n{outputs}"),
+        2,
+        "the JSON begins in line 3, other text stands before it",
+        "without `2>&1`",
+    );
+    refused(format!("{outputs}Releasing state lock"), 2, "other text follows it at byte", "stdout");
+    refused(
+        r#"{"dev": {"inventory_1A2B": {"version": 1}, "password": "canary"}}"#,
+        2,
+        "is the outputs file of CDKTF: bare values below the stacks `dev`",
+        "cdktf.out/stacks/STACK",
+    );
     refused(
         "<!DOCTYPE html><html><title>Sign in</title></html>",
         2,

@@ -10,6 +10,7 @@ mod command;
 mod formats;
 mod fuzz;
 mod guess;
+mod patterns;
 mod properties;
 mod secrets;
 mod sources;

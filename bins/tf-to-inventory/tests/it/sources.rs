@@ -45,7 +45,7 @@ fn a_folder_with_a_local_state_is_read_without_terraform() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("terraform.tfstate"), state()).unwrap();
     let outcome = tool().env("PATH", "/nonexistent").args([folder.path()]).run();
-    assert_eq!(hosts(&outcome), ["db-primary", "sbc-node-0", "sbc-node-1"]);
+    assert_eq!(hosts(&outcome), ["db-primary", "sbc-blue.1-node-0", "sbc-blue.1-node-1"]);
 }
 
 #[test]
@@ -388,4 +388,34 @@ fn a_profile_that_is_not_there_is_named() {
         "{}",
         outcome.stderr
     );
+}
+
+/// Terragrunt refuses `-chdir`: it is run in the folder.
+#[test]
+fn terragrunt_is_asked_in_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let bin = tempfile::tempdir().unwrap();
+    let program = bin.path().join("terragrunt");
+    let script = format!(
+        r#"#!/bin/sh
+case "$*" in *-chdir*) echo 'ERROR  -chdir is not supported' >&2; exit 1;; esac
+[ "$*" = "state pull" ] && [ -e terragrunt.hcl ] && [ "$TG_TF_FORWARD_STDOUT" = true ] || exit 1
+exec cat {}
+"#,
+        fixture("state.json").display()
+    );
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(folder.path().join("terragrunt.hcl"), "").unwrap();
+    let path = format!("{}:/usr/bin:/bin", bin.path().display());
+    let found = tool().env("PATH", &path).args([folder.path()]).run();
+    assert_eq!(hosts(&found).len(), 3);
+    // By a path, which is meant from here, not from that folder.
+    let here = std::env::current_dir().unwrap();
+    let up = "../".repeat(here.components().count() - 1);
+    let relative = format!("{up}{}", program.strip_prefix("/").unwrap().display());
+    let found = tool().args([folder.path()]).args(["--terraform", &relative]).run();
+    assert_eq!(hosts(&found).len(), 3);
+    let missing = tool().env("PATH", "/nonexistent").args([folder.path()]).run();
+    assert!(missing.stderr.contains("there is no terragrunt to ask"), "{}", missing.stderr);
 }
