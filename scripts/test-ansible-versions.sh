@@ -17,5 +17,5 @@ for version in "$@"; do
   echo "ansible-core $version"
   # The same Ansible for the tests, which find it by DEPLOY_VENV, and for what they start themselves.
   DEPLOY_VENV="$venv" PATH="$venv/bin:$PATH" \
-    cargo test --quiet --package ssm-run-playbook --test it -- events:: reboots:: vault_files modules_share a_module_ends failures_that
+    cargo test --quiet --package ssm-run-playbook --test it -- events:: reboots:: vault_files modules_share a_module_ends failures_that inner::
 done

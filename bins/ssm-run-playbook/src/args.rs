@@ -151,6 +151,11 @@ pub struct Args {
     #[arg(long)]
     pub allow_reboot: bool,
 
+    /// Run what asks for the machine that runs Ansible (`delegate_to: localhost`, `local_action`, `connection: local`) on
+    /// each host instead of refusing it, and list each such task with file and line.
+    #[arg(long)]
+    pub run_local_tasks_on_hosts: bool,
+
     /// Also write the hosts as JUnit XML to this file.
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,

@@ -150,6 +150,17 @@ pub(crate) fn keywords(walk: &mut Walk<'_>, scope: &Scope, task: &Node) {
                      write `when: inventory_hostname == …`, or select one host with `--limit`"
                 ),
             ),
+            "delegate_to" if is_runner(text) && walk.q.local_tasks => on_host(walk, scope, node, "delegate_to", text),
+            "connection" if text == "local" && walk.q.local_tasks => on_host(walk, scope, node, "connection", text),
+            "local_action" if walk.q.local_tasks => on_host(walk, scope, node, "local_action", text),
+            "delegate_to" if is_runner(text) => walk.bad(
+                scope,
+                node,
+                format!(
+                    "`delegate_to: {text}` means the machine that runs Ansible, which is the host itself here; \
+                     `{LOCAL_FLAG}` runs it there, or make it a step of the workflow"
+                ),
+            ),
             "delegate_to" if !is_itself(text, &scope.hosts) => walk.bad(
                 scope,
                 node,
@@ -162,18 +173,37 @@ pub(crate) fn keywords(walk: &mut Walk<'_>, scope: &Scope, task: &Node) {
                 scope,
                 node,
                 "`connection: local` means the machine that runs Ansible, which is the host itself here; \
-                 take it away, or run it in a workflow step"
+                 take it away, or `--run-local-tasks-on-hosts`, or run it in a workflow step"
                     .to_owned(),
             ),
             "local_action" => walk.bad(
                 scope,
                 node,
                 "`local_action` means the machine that runs Ansible, which is the host itself here; \
-                 call the module directly, or run it in a workflow step"
+                 call the module directly, or `--run-local-tasks-on-hosts`, or run it in a workflow step"
                     .to_owned(),
             ),
             _ => {}
         }
+    }
+}
+
+const LOCAL_FLAG: &str = "--run-local-tasks-on-hosts";
+
+fn is_runner(name: &str) -> bool {
+    matches!(name, "localhost" | "127.0.0.1" | "::1")
+}
+
+/// Takes note of a task that the host itself runs because somebody said that it may.
+fn on_host(walk: &mut Walk<'_>, scope: &Scope, node: &Node, keyword: &str, text: &str) {
+    if scope.is_judged() {
+        let said = if text.is_empty() { String::new() } else { format!(": {text}") };
+        let hosts = scope.hosts.len();
+        let hosts =
+            if hosts == 1 { "the host".to_owned() } else { format!("each of {hosts} hosts") };
+        let text = format!("`{keyword}{said}` runs on {hosts} (`{LOCAL_FLAG}`)");
+        let task = walk.finding(scope, node, text);
+        walk.out.local_tasks.insert(task);
     }
 }
 
@@ -233,12 +263,6 @@ pub(crate) fn encrypted(
     variables: &BTreeSet<String>,
     shown: &Path,
 ) -> Vec<Finding> {
-    let is_reached = |name: &&String| {
-        let mut named = reached.files.keys().chain(reached.roles.keys());
-        let is_read = [&reached.playbooks, &reached.read, variables];
-        is_read.iter().any(|names| names.contains(*name))
-            || named.any(|path| *name == path || is_below(name, path))
-    };
     let text = "encrypted by Ansible Vault; say where the password is with `--vault-password`";
     let line = |name: &String| {
         let Some(Item::File { bytes, .. }) = items.get(name) else { return None };
@@ -254,7 +278,16 @@ pub(crate) fn encrypted(
         let file = shown.join(name).display().to_string();
         Some(Finding { file, line: line(name)?, message: text.to_owned() })
     };
-    items.keys().filter(is_reached).filter_map(finding).collect()
+    let names = items.keys().filter(|name| is_reached(reached, variables, name));
+    names.filter_map(finding).collect()
+}
+
+/// Whether Ansible reads a file, or may read it: what the playbook names, its roles, and `variables` of its hosts.
+pub(crate) fn is_reached(reached: &Reach, variables: &BTreeSet<String>, name: &str) -> bool {
+    let mut named = reached.files.keys().chain(reached.roles.keys());
+    let is_read = [&reached.playbooks, &reached.read, variables];
+    is_read.iter().any(|names| names.contains(name))
+        || named.any(|path| name == path || is_below(name, path))
 }
 
 /// The `collections` or `roles` that the folder's requirements name.
@@ -299,6 +332,7 @@ mod tests {
             inventory: &Inventory::parse(inventory).unwrap(),
             selected: &selected,
             allow_reboot: false,
+            local_tasks: false,
         })
     }
 
@@ -335,6 +369,7 @@ mod tests {
         check("- block:\n    - debug:\n  run_once: '{{ x }}'\n", &ALL, &[(3, "run_once")]);
         check("- debug:\n  delegate_to: '{{ inventory_hostname }}'\n", &ALL, &[]);
         check("- debug:\n  delegate_to: localhost\n", &["sip-1"], &[(2, "delegate_to: localhost")]);
+        check("- debug:\n  delegate_to: localhost\n", &ALL, &[(2, "`--run-local-tasks-on-hosts`")]);
         check("- debug:\n  delegate_to: sip-1\n", &["sip-1"], &[]);
         check("- debug:\n  delegate_to: sip-1\n", &ALL, &[(2, "another host")]);
         check("- debug:\n  connection: local\n", &ALL, &[(2, "connection: local")]);

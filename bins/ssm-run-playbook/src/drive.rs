@@ -415,7 +415,7 @@ impl<'a> Drive<'a> {
             self.look_for_agents(commands).await;
             self.ctx.progress().heartbeat(|| {
                 let (done, time) = (self.ends.borrow().len(), human(self.start.elapsed()));
-                format!("{done} of {hosts} hosts ended after {time}{}", self.away())
+                format!("{done} of {hosts} hosts ended after {time}{}{}", self.doing(), self.away())
             });
         }
         Ok(true)

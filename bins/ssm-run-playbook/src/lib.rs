@@ -12,6 +12,7 @@ mod drive;
 mod error;
 mod folder;
 mod jinja;
+mod kept;
 mod live;
 mod needed;
 mod notify;

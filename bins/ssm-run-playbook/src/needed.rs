@@ -213,6 +213,7 @@ mod tests {
             inventory: &inventory,
             selected: &["sip-1".to_owned()],
             allow_reboot: false,
+            local_tasks: false,
         });
         assert!(reached.findings.is_empty(), "{:?}", reached.findings);
         let all = needed(&items, &reached, "playbooks/site.yml", Some("dev"), Path::new("ansible"));

@@ -2,14 +2,14 @@
 
 use crate::args::Args;
 use crate::bundle::{self, BUCKET_LIMIT_BYTES, Bundle, Item, LIMIT_BYTES};
-use crate::error::Error;
+use crate::error::{Error, Finding};
 use crate::folder::Folder;
 use crate::needed::{self, Reasons};
 use crate::reach::{self, Question, Reach};
 use crate::request::{self, ExtraVars, Request, Target};
 use crate::script::Delivery;
 use crate::waves::Amount;
-use crate::{check, playbook, script, syntax};
+use crate::{check, kept, playbook, script, syntax};
 use deploy_cli::Context;
 use deploy_inventory::{Host, Inventory};
 use serde::Serialize;
@@ -144,21 +144,26 @@ impl Plan {
             inventory: &inventory,
             selected: &names,
             allow_reboot: args.allow_reboot,
+            local_tasks: args.run_local_tasks_on_hosts,
         };
         let reached = reach::reach(&question);
         let mut reasons =
             needed::needed(&items, &reached, &playbook, environment.as_deref(), &shown_folder);
         let variables = syntax::variables(&items, &inventory, &playbook, environment.as_deref());
         let repeated = syntax::check(&items, &reached, &variables, &shown_folder)?;
-        judge(args, &items, &reached, &variables, &question)?;
+        let drawn = judge(args, &items, &reached, &variables, &question)?;
         let (asked, unmatched): (Vec<&Host>, Vec<&Host>) =
             selected.into_iter().partition(|host| reached.matched.contains(&host.name));
         let (hosts, region) = addresses(args, &inventory, &asked, &items)?;
         if let Some(warning) = without_variables(&args.ansible_dir, environment.as_deref()) {
             ctx.progress().warn(&warning);
         }
-        for warning in reached.warnings.union(&repeated) {
+        let settings = kept::settings(question.folder, &shown_folder);
+        for warning in reached.warnings.iter().chain(&repeated).chain(&drawn).chain(&settings) {
             ctx.progress().warn(&warning.to_string());
+        }
+        for task in &reached.local_tasks {
+            ctx.progress().note(&task.to_string());
         }
         items.retain(|name, _| reasons.contains_key(name));
 
@@ -288,14 +293,16 @@ impl Plan {
     }
 }
 
-/// Refuses what cannot work on the hosts: everything that was found, at once.
+/// Refuses what cannot work on the hosts: everything that was found, at once. Returns passwords that may be drawn anew.
 fn judge(
     args: &Args,
     items: &bundle::Items,
     reached: &Reach,
     variables: &BTreeSet<String>,
     question: &Question<'_>,
-) -> Result<(), Error> {
+) -> Result<BTreeSet<Finding>, Error> {
+    let read = |name: &str| check::is_reached(reached, variables, name);
+    let (drawn, perhaps) = kept::passwords(items, question.playbook, read, question.shown);
     let mut findings = reached.findings.clone();
     let settings = ["vault_password_file", "vault_identity_list"];
     if args.vault_password.is_none()
@@ -304,6 +311,7 @@ fn judge(
     {
         findings.extend(check::encrypted(items, reached, variables, question.shown));
     }
+    findings.extend(drawn);
     if !findings.is_empty() {
         let findings = findings.into_iter().collect();
         return Err(Error::Findings { what: "cannot run on the hosts", findings });
@@ -315,7 +323,7 @@ fn judge(
             plays: reached.plays.clone(),
         });
     }
-    Ok(())
+    Ok(perhaps)
 }
 
 /// Whether environments have variables and none of them apply: defaults of roles would then configure the hosts.

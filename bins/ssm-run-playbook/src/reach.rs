@@ -8,6 +8,7 @@ use crate::check;
 use crate::error::Finding;
 use crate::folder::{Folder, join, parent};
 use crate::jinja;
+use crate::kept;
 use crate::notify::{self, Handlers};
 use crate::playbook::{VAULT, short};
 use crate::yaml::{self, Node};
@@ -32,6 +33,8 @@ pub(crate) struct Question<'a> {
     /// Names of the selected hosts.
     pub(crate) selected: &'a [String],
     pub(crate) allow_reboot: bool,
+    /// Tasks that ask for the machine that runs Ansible are meant for the host, which runs it.
+    pub(crate) local_tasks: bool,
 }
 
 /// The answer. Reasons are for people.
@@ -47,6 +50,8 @@ pub(crate) struct Reach {
     pub(crate) findings: BTreeSet<Finding>,
     /// What means less than a reader may think.
     pub(crate) warnings: BTreeSet<Finding>,
+    /// Tasks that run on the host although they ask for the machine that runs Ansible.
+    pub(crate) local_tasks: BTreeSet<Finding>,
     /// Every play with its `hosts`.
     pub(crate) plays: Vec<Finding>,
     /// The selected hosts that a play matches, or may match.
@@ -249,6 +254,7 @@ impl Walk<'_> {
         }
         let Some(call) = Call::of(task).filter(|_| !is_block) else { return };
         check::module(self, scope, &call);
+        kept::module(self, scope, &call);
         match short(&call.module) {
             "import_tasks" | "include_tasks" | "include" => self.task_file(scope, &call),
             "import_role" | "include_role" => {

@@ -7,12 +7,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 /// What travels in every bundle besides the Ansible folder.
-pub(crate) const HOST_FILES: [(&str, &str); 6] = [
+pub(crate) const HOST_FILES: [(&str, &str); 8] = [
     (".ssm-run-playbook/run.py", include_str!("host/run.py")),
     (".ssm-run-playbook/answer.py", include_str!("host/answer.py")),
     (".ssm-run-playbook/leftovers.py", include_str!("host/leftovers.py")),
     (".ssm-run-playbook/module_server.py", include_str!("host/module_server.py")),
     (".ssm-run-playbook/references.py", include_str!("host/references.py")),
+    (".ssm-run-playbook/decrypted.py", include_str!("host/decrypted.py")),
+    (".ssm-run-playbook/inventory_plugins/ssm_run_playbook.py", include_str!("host/inventory.py")),
     (".ssm-run-playbook/callback_plugins/ssm_run_playbook.py", include_str!("host/callback.py")),
 ];
 

@@ -6,9 +6,13 @@ use crate::error::Error;
 use crate::recap::{self, Recap, State};
 use crate::script;
 use crate::ssm::{CONSISTENCY, IDS_PER_CALL, Invocation, NOT_REGISTERED};
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// So many tasks, and so many hosts of each, a heartbeat names.
+const DOINGS: usize = 3;
 
 /// Hosts that asked for the bundle, and hosts that have all parts but the last.
 #[derive(Debug, Default)]
@@ -201,6 +205,13 @@ impl Drive<'_> {
         }
     }
 
+    /// For the heartbeat: what the hosts that run were last known to do.
+    pub(super) fn doing(&self) -> String {
+        let (ends, seen) = (self.ends.borrow(), self.seen.borrow());
+        let open = seen.iter().filter(|(id, _)| !ends.contains_key(*id));
+        doing(open.map(|(id, text)| (self.plan.name(id), text.as_str())))
+    }
+
     /// Ends the runs on hosts that Systems Manager does not know any more: no answer of theirs will ever come.
     pub(super) fn end_gone(&self, unreachable: &HashMap<String, String>) {
         for (id, reason) in unreachable {
@@ -249,4 +260,51 @@ fn is_duplicate(call: &Call, invocation: &Invocation) -> bool {
     let answer = recap::parse(&invocation.output);
     matches!(call.kind, Kind::Run { .. })
         && answer.is_ok_and(|recap| recap.state == State::Duplicate)
+}
+
+/// Hosts by what they do, those first that most do.
+fn doing<'a>(hosts: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut known: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, text) in hosts {
+        // How many results there are differs from host to host.
+        let text = text.split_once(", at task: ").map_or(text, |(_, task)| task);
+        known.entry(text).or_default().push(name);
+    }
+    let mut groups: Vec<(&str, Vec<&str>)> = known.into_iter().collect();
+    groups.sort_by_key(|(_, names)| Reverse(names.len()));
+    let others = groups.len().saturating_sub(DOINGS);
+    let mut out = String::new();
+    for (text, names) in groups.into_iter().take(DOINGS) {
+        let (shown, more) = (names[..names.len().min(DOINGS)].join(", "), names.len());
+        let more =
+            if more > DOINGS { format!(" and {} more", more - DOINGS) } else { String::new() };
+        out.push_str(&format!("; {shown}{more}: {text}"));
+    }
+    if others > 0 {
+        out.push_str(&format!("; {others} other tasks"));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::doing;
+
+    #[test]
+    fn a_heartbeat_names_the_tasks_and_stays_short() {
+        assert_eq!(doing([].into_iter()), "");
+        let one = [("sip-1", "7 results, at task: common : Install")];
+        assert_eq!(doing(one.into_iter()), "; sip-1: common : Install");
+        let many = [
+            ("a", "1 result, at task: x"),
+            ("b", "2 results, at task: x"),
+            ("c", "1 result, at task: x"),
+            ("d", "1 result, at task: x"),
+            ("e", "no task has begun"),
+            ("f", "1 result, at task: y"),
+            ("g", "1 result, at task: z"),
+        ];
+        let said = "; a, b, c and 1 more: x; e: no task has begun; f: y; 1 other tasks";
+        assert_eq!(doing(many.into_iter()), said);
+    }
 }

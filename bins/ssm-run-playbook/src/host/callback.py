@@ -15,6 +15,7 @@ from ansible.plugins.loader import action_loader, connection_loader
 
 TOOL = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.append(TOOL)
+import decrypted  # noqa: E402
 import module_server  # noqa: E402
 
 sys.path.remove(TOOL)
@@ -23,7 +24,7 @@ DOCUMENTATION = """
 name: ssm_run_playbook
 type: notification
 short_description: one JSON line per event
-description: Writes plays, tasks, results and the final recap to the file named by SSM_RUN_PLAYBOOK_EVENTS.
+description: Writes plays, tasks, results and the final recap to the file that the settings named by SSM_RUN_PLAYBOOK name.
 """
 
 MESSAGE_LIMIT = 2000
@@ -48,6 +49,24 @@ def said(result):
     return "", ""
 
 
+def verdict(result, task):
+    """Which condition of the task made a failure of its result, where its message does not say so."""
+    if "assertion" in result:
+        return "assert: %s" % text_of(result["assertion"])
+    conditions = getattr(task, "failed_when", None)
+    # Items of a loop were judged one by one, and the task as a whole by them.
+    if result.get("failed_when_result") and conditions and "results" not in result:
+        return "failed_when: %s" % joined(conditions)
+    conditions = getattr(task, "until", None)
+    if conditions and result.get("attempts") and "results" not in result:
+        return "until: %s (not within %s attempts)" % (joined(conditions), text_of(result["attempts"]))
+    return ""
+
+
+def joined(conditions):
+    return " and ".join(map(text_of, conditions if isinstance(conditions, list) else [conditions]))
+
+
 def headline(result):
     """Ansible's message; of a program that failed also its status and the last line that it wrote."""
     # `include_vars` has its own key, and task files that cannot be read another one.
@@ -68,7 +87,7 @@ def excerpt(result):
     return found.strip("\n")
 
 
-def message_of(result, hidden):
+def message_of(result, hidden, task=None):
     """What a person needs to read of a failed or skipped result, and nothing of a censored one."""
     if hidden or "censored" in result:
         return CENSORED
@@ -78,8 +97,15 @@ def message_of(result, hidden):
     ]
     for item in failed_items[:5]:
         label = text_of(item.get("_ansible_item_label", item.get("item", "")))
-        parts.append("item %s: %s" % (label[:200], message_of(item, False)))
+        parts.append("item %s: %s" % (label[:200], message_of(item, False, task)))
     key, text = said(result)
+    reason = verdict(result, task)
+    if reason:
+        parts.append(reason)
+        # A program that ended well by itself says what the condition saw.
+        if not text and text_of(result.get("stdout") or "").strip():
+            parts.append("rc %s" % text_of(result.get("rc", "-")))
+            parts.append("stdout: %s" % text_of(result["stdout"]).strip()[-800:])
     if "\n" in text or (text and not (result.get("rc") and parts)):
         parts.append("%s: %s" % (key, text[-800:]))
     if not parts and result.get("skip_reason"):
@@ -155,26 +181,27 @@ class CallbackModule(CallbackBase):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        environ = os.environ
-        self.root = environ.get("SSM_RUN_PLAYBOOK_ROOT", "")
+        with open(os.environ["SSM_RUN_PLAYBOOK"], encoding="utf-8") as file:
+            settings = json.load(file)
+        self.root, self.stop = settings["root"], settings["stop"]
         self.aside = constants.DEFAULT_LOCAL_TMP + os.sep
-        self.stop = environ.get("SSM_RUN_PLAYBOOK_STOP", "")
-        path = environ.get("SSM_RUN_PLAYBOOK_EVENTS", os.devnull)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = os.open(settings["events"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self.file = os.fdopen(descriptor, "w", encoding="utf-8")
-        self.began = float(environ.get("SSM_RUN_PLAYBOOK_BEGAN") or time.time())
-        self.wants_diff = bool(environ.get("SSM_RUN_PLAYBOOK_DIFF"))
-        flag = environ.get("SSM_RUN_PLAYBOOK_REBOOT")
-        self.reboots = Reboots(flag) if flag else None
+        self.began, self.wants_diff = settings["began"], settings["diff"]
+        self.reboots = Reboots(settings["reboot"]) if settings["reboot"] else None
         # Ansible looks for results a thousand times a second by default, which takes a tenth of a processor of every host.
         if constants.DEFAULT_INTERNAL_POLL_INTERVAL == 0.001:
             constants.DEFAULT_INTERNAL_POLL_INTERVAL = 0.005
-        if environ.get("SSM_RUN_PLAYBOOK_MODULES"):
-            module_server.use(connection_loader, *environ["SSM_RUN_PLAYBOOK_MODULES"].split("\n"))
-        self.masks = []
-        if environ.get("SSM_RUN_PLAYBOOK_MASKS"):
-            with open(environ["SSM_RUN_PLAYBOOK_MASKS"], encoding="utf-8") as file:
-                self.masks = json.load(file)
+        if settings["modules"]:
+            module_server.use(connection_loader, *settings["modules"])
+        self.masks = decrypted.Masks(settings["masks"], settings["decrypted"])
+        # Ansible has read its settings. What tasks start, another Ansible perhaps, finds nothing of ours.
+        for name, value in settings["environ"].items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        os.environ.pop("SSM_RUN_PLAYBOOK", None)
         self.started = {}
         self.hidden_stats = set()
 
@@ -186,14 +213,14 @@ class CallbackModule(CallbackBase):
         self.file.flush()
 
     def masked(self, value):
-        if not self.masks:
+        if not self.masks.all():
             return value
         if isinstance(value, dict):
             return {self.masked(key): self.masked(one) for key, one in value.items()}
         if isinstance(value, (list, tuple)):
             return [self.masked(one) for one in value]
         if isinstance(value, str):
-            for text in self.masks:
+            for text in self.masks.texts:
                 value = value.replace(text, "***")
         return value
 
@@ -268,7 +295,7 @@ class CallbackModule(CallbackBase):
         }
         hidden = fields.get("no_log") is True or "censored" in data
         if with_message:
-            message = message_of(self.masked(data), hidden)
+            message = message_of(self.masked(data), hidden, task)
             # Older versions say at length where the task begins, which the event has.
             head, mark, rest = message.partition("\n\nThe error appears to be in '")
             if mark and rest.startswith("%s': line %s," % (task.get_path() or "").rpartition(":")[::2]):

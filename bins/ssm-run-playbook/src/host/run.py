@@ -20,6 +20,7 @@ import ctypes
 import fcntl
 import json
 import os
+import pwd
 import select
 import shutil
 import signal
@@ -30,6 +31,7 @@ import threading
 import time
 
 from answer import MARKER, events_in, fit, keep_log, pack, pack_log, summarise
+from decrypted import Masks
 from leftovers import ROOMS, descendants, end_descendants, prune, reap, remove_folders, signal_all
 from references import ReferenceError, Resolver, in_yaml, masks
 
@@ -45,11 +47,24 @@ NEXT_SIGNAL = {
 }
 PR_SET_CHILD_SUBREAPER = 36
 EXIT_REBOOT = 194  # to the agent: reboot the host and run the script again
+PLUGINS = "~/.ansible/plugins/%s:/usr/share/ansible/plugins/%s"  # where Ansible looks by default
 HOLD_SECONDS = 120  # the lock is held so long for the agent to reboot the host
 
 
 class Stopped(Exception):
     """The run shall end before Ansible began: `cancelled` or `timeout`."""
+
+
+def system_language():
+    """The language of the system's logins, as Debian and Red Hat keep it."""
+    for path in ("/etc/default/locale", "/etc/locale.conf"):
+        if os.path.exists(path):
+            with open(path, encoding="utf-8", errors="replace") as file:
+                for line in file:
+                    name, _, value = line.strip().partition("=")
+                    if name == "LANG" and value.strip("\"'"):
+                        return value.strip("\"'")
+    return "C.UTF-8"
 
 
 class Supervisor:
@@ -76,6 +91,7 @@ class Supervisor:
         self.deadline = self.began + self.request["timeout_s"]
         self.waited = None  # milliseconds, and who held the lock
         self.masks = []
+        self.decrypted = os.path.join(self.private, "decrypted")
         self.pids = set()  # of what was ended
         self.config = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True)
         self.config.read(os.path.join(self.work, "ansible.cfg"), encoding="utf-8")
@@ -133,35 +149,46 @@ class Supervisor:
             file.write(json.dumps({"e": kind, **fields}, separators=(",", ":")) + "\n")
 
     def environment(self):
+        """What tasks find, as a login of root has it."""
         env = dict(os.environ)
-        env.setdefault("HOME", "/root")
+        user = pwd.getpwuid(os.geteuid())
+        env.setdefault("HOME", user.pw_dir)
+        env.update(USER=user.pw_name, LOGNAME=user.pw_name, SHELL=user.pw_shell or "/bin/sh")
+        if not env.get("LANG"):
+            env["LANG"] = system_language()
         system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         env["PATH"] = env["PATH"] + ":" + system if env.get("PATH") else system
+        return env
+
+    def settings(self, tasks):
+        """What Ansible itself is started with. Our callback puts back what tasks find before the first of them runs, so
+        that an Ansible that a task starts is nobody's but its own."""
+        env = dict(tasks)
+        env.pop("ANSIBLE_CONFIG", None)
         tool = os.path.join(self.work, ".ssm-run-playbook")
         env.update(
             LC_ALL="C.UTF-8",
-            ANSIBLE_CALLBACK_PLUGINS=os.path.join(tool, "callback_plugins"),
-            ANSIBLE_CALLBACKS_ENABLED="ssm_run_playbook",
+            # The playbook's own callbacks and plugins beside ours: a variable takes the place of what ansible.cfg says.
+            ANSIBLE_CALLBACK_PLUGINS=self.with_own(
+                env, "ANSIBLE_CALLBACK_PLUGINS", ("callback_plugins",), ":", PLUGINS % ("callback", "callback"),
+                os.path.join(tool, "callback_plugins"),
+            ),
+            ANSIBLE_CALLBACKS_ENABLED=self.with_own(
+                env, "ANSIBLE_CALLBACKS_ENABLED", ("callbacks_enabled", "callback_whitelist"), ",", "", "ssm_run_playbook",
+            ),
+            ANSIBLE_INVENTORY_PLUGINS=self.with_own(
+                env, "ANSIBLE_INVENTORY_PLUGINS", ("inventory_plugins",), ":", PLUGINS % ("inventory", "inventory"),
+                os.path.join(tool, "inventory_plugins"),
+            ),
             ANSIBLE_STDOUT_CALLBACK="default",
             ANSIBLE_NOCOLOR="1",
             ANSIBLE_NOCOWS="1",
             ANSIBLE_LOCALHOST_WARNING="0",
-            ANSIBLE_INVENTORY_ENABLED="ansible.builtin.yaml",
-            ANSIBLE_PIPELINING="1",
+            ANSIBLE_INVENTORY_ENABLED="ssm_run_playbook,ansible.builtin.yaml",
             ANSIBLE_RETRY_FILES_ENABLED="0",
-            SSM_RUN_PLAYBOOK_EVENTS=self.events,
-            SSM_RUN_PLAYBOOK_ROOT=self.work,
-            SSM_RUN_PLAYBOOK_STOP=self.stop,
-            SSM_RUN_PLAYBOOK_BEGAN=repr(self.started),
-            SSM_RUN_PLAYBOOK_MASKS=os.path.join(self.private, "masks.json"),
             # What Ansible puts aside, secrets included, goes with the run.
             ANSIBLE_LOCAL_TEMP=os.path.join(self.private, "tmp"),
         )
-        if "--diff" in self.request["flags"]:
-            env["SSM_RUN_PLAYBOOK_DIFF"] = "1"
-        if self.request["allow_reboot"]:
-            env["SSM_RUN_PLAYBOOK_REBOOT"] = self.reboot
-        env.pop("ANSIBLE_CONFIG", None)
         for room, variable, options in (
             ("roles", "ANSIBLE_ROLES_PATH", ("roles_path",)),
             ("collections", "ANSIBLE_COLLECTIONS_PATH", ("collections_path", "collections_paths")),
@@ -173,6 +200,32 @@ class Supervisor:
                 own = ["~/.ansible/", "/usr/share/ansible/", "/etc/ansible/"]
                 env[variable] = ":".join([path] + [folder + room for folder in own])
         return env
+
+    def with_own(self, env, variable, options, separator, default, ours):
+        """Our name in front of those that the variable, ansible.cfg or Ansible's own default have."""
+        own = [env[variable]] if env.get(variable) else []
+        for option in options:
+            if self.config.has_option("defaults", option):
+                own.append(self.config.get("defaults", option) or "")
+        names = [name.strip() for name in (own[0] if own else default).replace("\n", separator).split(separator)]
+        return separator.join([ours] + [name for name in names if name])
+
+    def tell_callback(self, env, tasks, modules):
+        """Writes down what our callback must know, and the variables that it puts back."""
+        differ = {name for name in set(env) | set(tasks) if env.get(name) != tasks.get(name)}
+        path = self.keep("callback.json", json.dumps({
+            "events": self.events,
+            "root": self.work,
+            "stop": self.stop,
+            "began": self.started,
+            "masks": self.masks,
+            "decrypted": self.decrypted,
+            "diff": "--diff" in self.request["flags"],
+            "reboot": self.reboot if self.request["allow_reboot"] else None,
+            "modules": modules,
+            "environ": {name: tasks.get(name) for name in differ},
+        }))
+        env["SSM_RUN_PLAYBOOK"] = path
 
     def secrets(self):
         """Resolves every reference. Returns the extra vars with the values in their places, and the vault passwords."""
@@ -214,12 +267,11 @@ class Supervisor:
         return secrets
 
     def serve_modules(self, env):
-        """Starts the process that runs modules, and tells Ansible of it."""
+        """Starts the process that runs modules; returns its number, its folder, and how Ansible reaches it."""
         if not self.python:
-            return None, None
+            return None, None, None
         # The path of a socket has at most 107 bytes.
         room = tempfile.mkdtemp(prefix="ssm-run-playbook-")
-        env["SSM_RUN_PLAYBOOK_MODULES"] = room + "/socket\n" + self.python
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(room + "/socket")
             listener.listen(8)
@@ -231,7 +283,7 @@ class Supervisor:
                 pass_fds=[listener.fileno()],
                 start_new_session=True,
             )
-        return server.pid, room
+        return server.pid, room, [room + "/socket", self.python]
 
     def keep(self, name, text):
         """Writes a file that only root reads and that goes with the run."""
@@ -244,8 +296,7 @@ class Supervisor:
         """Writes the private files and returns the command line, which holds no variable."""
         os.mkdir(self.private, 0o700)
         extra_vars, vaults = self.secrets_in_time()
-        self.keep("masks.json", json.dumps(self.masks))
-        variables = {"ansible_connection": "local"}
+        variables = {"ansible_connection": "local", "ansible_pipelining": True}
         if self.python:
             variables["ansible_python_interpreter"] = self.python
         # A second inventory source makes this host local, and only this one: a task delegated to another host fails
@@ -296,8 +347,8 @@ class Supervisor:
         if holder is not None:
             return {"state": "locked", "error": holder}
         prune(self.base, self.folder, self.request["bundle"])
-        env = self.environment()
-        ansible = shutil.which("ansible-playbook", path=env["PATH"])
+        tasks = self.environment()
+        ansible = shutil.which("ansible-playbook", path=tasks["PATH"])
         if ansible is None:
             return {"state": "no-ansible", "error": "ansible-playbook is not on PATH"}
         recap = {"state": "done", "reboots": self.reboots, "lock": self.waited}
@@ -306,7 +357,9 @@ class Supervisor:
             self.event("resumed", name="reboot %d" % self.reboots)
         try:
             command = self.command(ansible)
-            server, room = self.serve_modules(env)
+            server, room, modules = self.serve_modules(tasks)
+            env = self.settings(tasks)
+            self.tell_callback(env, tasks, modules)
             raw = os.path.join(self.private, "ansible.log")
             with open(raw, "wb") as log:
                 process = subprocess.Popen(
@@ -322,7 +375,7 @@ class Supervisor:
             code, reason = self.supervise(process.pid)
             if server in descendants(os.getpid()):
                 os.kill(server, signal.SIGKILL)
-            keep_log(raw, self.log, self.work + os.sep, self.masks)
+            keep_log(raw, self.log, self.work + os.sep, Masks(self.masks, self.decrypted).all())
         except ReferenceError as error:
             return {"state": error.state, "error": str(error)}
         except Stopped as stopped:

@@ -22,6 +22,13 @@ pub(super) fn subject(host: &Judged<'_>) -> Subject {
         "rescued": figure(|s| s.rescued), "ignored": figure(|s| s.ignored),
         "failed_tasks": host.failed, "changed_tasks": changed_tasks, "slowest": slowest,
     });
+    for status in ["ignored", "rescued"] {
+        let tasks = host.survived.iter().filter(|(of, _)| *of == status).map(|(_, task)| task);
+        let tasks: Vec<_> = tasks.collect();
+        if !tasks.is_empty() {
+            data[format!("{status}_tasks")] = json!(tasks);
+        }
+    }
     let events = host.end.events.as_deref().unwrap_or_default();
     let custom = recap::custom_stats(events, &host.end.name);
     if !custom.is_empty() {

@@ -17,22 +17,26 @@ pub(super) fn text(title: &str, hosts: &[Judged<'_>]) -> String {
     let width = hosts.iter().map(|host| host.end.name.chars().count()).max().unwrap_or(0).max(4);
     let mut out = format!("{title}\n");
     let columns = "   ok  changed  failed  skipped  unreachable";
+    let time = |host: &Judged<'_>| {
+        if host.is_untouched() { "-".to_owned() } else { human(host.elapsed()) }
+    };
+    let time_width = hosts.iter().map(|host| time(host).len()).max().unwrap_or(0).max(8) + 2;
     // Writing to a String cannot fail.
-    let _ = writeln!(out, "  {:<width$}{columns}      time", "host");
+    let _ = writeln!(out, "  {:<width$}{columns}{:>time_width$}", "host", "time");
     for host in hosts {
         let figure = |of: fn(&Stats) -> u64| {
             host.stats.as_ref().map_or_else(|| "-".to_owned(), |stats| of(stats).to_string())
         };
-        let time = if host.is_untouched() { "-".to_owned() } else { human(host.elapsed()) };
         let _ = writeln!(
             out,
-            "  {:<width$}{:>5}{:>9}{:>8}{:>9}{:>13}{time:>10}",
+            "  {:<width$}{:>5}{:>9}{:>8}{:>9}{:>13}{:>time_width$}",
             printable(&host.end.name),
             figure(|s| s.ok),
             figure(|s| s.changed),
             figure(|s| s.failed),
             figure(|s| s.skipped),
             figure(|s| s.unreachable),
+            time(host),
         );
     }
     let untouched = hosts.iter().filter(|host| host.is_untouched());
@@ -75,6 +79,9 @@ pub(super) fn text(title: &str, hosts: &[Judged<'_>]) -> String {
         for (status, task) in survived.iter().take(LISTED) {
             let (place, name) = (printable(&place(task)), printable(&task.task));
             let _ = writeln!(out, "  {place}: {name} ({status})");
+            if let Some(line) = task.message.lines().next().filter(|line| !line.is_empty()) {
+                let _ = writeln!(out, "  | {}", printable(line));
+            }
         }
         if survived.len() > LISTED {
             let _ = writeln!(out, "  and {} more", survived.len() - LISTED);
@@ -122,9 +129,11 @@ pub(super) fn text(title: &str, hosts: &[Judged<'_>]) -> String {
     let slow = slowest(hosts);
     if !slow.is_empty() {
         out.push_str("slowest tasks\n");
+        let longest = slow.iter().map(|(ms, ..)| human(Duration::from_millis(*ms)).len()).max();
+        let width = longest.unwrap_or(0).max(8) + 2;
         for (ms, host, task) in slow {
             let time = human(Duration::from_millis(ms));
-            let _ = writeln!(out, "{time:>10}  {}: {}", printable(host), printable(task));
+            let _ = writeln!(out, "{time:>width$}  {}: {}", printable(host), printable(task));
         }
     }
     out

@@ -186,7 +186,7 @@ print(supervisor.supervise(subprocess.Popen(['sleep', '60']).pid), len(rounds) <
 fn what_a_hosts_own_python_runs_has_the_grammar_of_an_old_one() {
     const PROGRAM: &str = "
 import ast, sys
-for name in 'answer', 'leftovers', 'module_server', 'references', 'run':
+for name in 'answer', 'decrypted', 'leftovers', 'module_server', 'references', 'run':
     with open('%s/%s.py' % (sys.argv[1], name), encoding='utf-8') as file:
         ast.parse(file.read(), name, feature_version=(3, 6))
 ";

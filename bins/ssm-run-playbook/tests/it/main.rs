@@ -10,6 +10,7 @@ mod bundle;
 mod double;
 mod events;
 mod host;
+mod inner;
 mod reboots;
 mod runs;
 mod secrets;

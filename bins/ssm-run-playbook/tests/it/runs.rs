@@ -170,9 +170,9 @@ fn failures_that_the_playbook_goes_on_after_are_shown() {
         "- name: Caught outside\n  ansible.builtin.fail: {msg: x}\n",
     );
     let outcome = repository.tool(&Double::start(&[]), &["--limit", "all"]).run();
-    let said = "sip-1, sip-2: 1 ignored, 2 rescued\n  ansible/roles/demo/tasks/main.yml:1: demo : Passed over (ignored)\n  \
-                ansible/roles/demo/tasks/main.yml:5: demo : Caught (rescued)\n  \
-                ansible/roles/other/tasks/main.yml:1: other : Caught outside (rescued)\n";
+    let said = "sip-1, sip-2: 1 ignored, 2 rescued\n  ansible/roles/demo/tasks/main.yml:1: demo : Passed over (ignored)\n  | non-zero return code (rc 1)\n  \
+                ansible/roles/demo/tasks/main.yml:5: demo : Caught (rescued)\n  | x\n  \
+                ansible/roles/other/tasks/main.yml:1: other : Caught outside (rescued)\n  | x\n";
     ended(&outcome, 0, &[said]);
 }
 
