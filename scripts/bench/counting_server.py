@@ -2,6 +2,7 @@
 type and body. `passing_on` is the answer of the rehearsal cloud."""
 
 import http.client
+import os
 import re
 import socketserver
 import threading
@@ -9,8 +10,7 @@ import urllib.parse
 from collections import Counter
 from http.server import BaseHTTPRequestHandler
 
-KEYS = {"AWS_ACCESS_KEY_ID": "rehearsal", "AWS_SECRET_ACCESS_KEY": "rehearsal", "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1", "AWS_CONFIG_FILE": "/dev/null"}
+KEYS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench", "AWS_EC2_METADATA_DISABLED": "true", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1", "AWS_CONFIG_FILE": "/dev/null"}
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
@@ -51,13 +51,21 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def passing_on(endpoint):
+    """Signs each call anew with the key that `local-cloud up` exported, since the name of this server is signed, too."""
+    from botocore.auth import SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
     to = urllib.parse.urlparse(endpoint)
+    key = Credentials(os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
 
     def answer(path, headers, body):
         connection = http.client.HTTPConnection(to.hostname, to.port, timeout=60)
-        # The rehearsal cloud answers to its own name only.
-        own = {name: value for name, value in headers.items() if name.lower() != "host"}
-        connection.request("POST", path, body, own)
+        service = re.search(r"Credential=[^,]*/([^/]+)/aws4_request", headers["authorization"])[1]
+        kept = {name: value for name, value in headers.items() if name.lower() in ("content-type", "x-amz-target")}
+        request = AWSRequest("POST", endpoint + path, kept, body)
+        SigV4Auth(key, service, "us-east-1").add_auth(request)
+        connection.request("POST", path, body, dict(request.headers.items()))
         response = connection.getresponse()
         return response.status, response.headers.get("content-type", "text/xml"), response.read()
 

@@ -151,9 +151,11 @@ class Cloud:
     def __init__(self, args):
         import boto3
         up = subprocess.run([f"{args.bin}/local-cloud", "up"], check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
-        self.args, self.endpoint = args, re.search(r"AWS_ENDPOINT_URL=(\S+)", up.stdout)[1]
-        more = {"endpoint_url": self.endpoint, "aws_access_key_id": "rehearsal", "aws_secret_access_key": "rehearsal",
-                "region_name": "us-east-1"}
+        self.args, exported = args, dict(re.findall(r"export (\w+)=(\S+)", up.stdout))
+        self.endpoint = exported["AWS_ENDPOINT_URL"]
+        # For what passes calls on to it.
+        os.environ.update({name: exported[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")})
+        more = {"endpoint_url": self.endpoint, "region_name": "us-east-1"}
         self.ec2, self.ssm = boto3.client("ec2", **more), boto3.client("ssm", **more)
         self.subnet = network(args, self.ec2, boto3.client("iam", **more))
 

@@ -125,8 +125,7 @@ def figures(calls, when, truth):
 def real(args, count):
     """Hosts whose user data takes 20 s; both contenders watch the same boots."""
     import boto3
-    cloud = boto3.client("ec2", endpoint_url=args.endpoint, aws_access_key_id="rehearsal", aws_secret_access_key="rehearsal",
-                         region_name="us-east-1")
+    cloud = boto3.client("ec2", endpoint_url=args.endpoint, region_name="us-east-1")
     launched = cloud.run_instances(ImageId="ami-0deb120000b00c0de", InstanceType="t3.micro", MinCount=count, MaxCount=count,
                                    SubnetId=args.subnet, IamInstanceProfile={"Name": "bench"},
                                    UserData="#cloud-config\nruncmd:\n  - sleep 20\n")
@@ -164,8 +163,7 @@ def simulated(args, count, online, done, people):
 
 def network(args):
     import boto3
-    more = {"endpoint_url": args.endpoint, "aws_access_key_id": "rehearsal", "aws_secret_access_key": "rehearsal",
-            "region_name": "us-east-1"}
+    more = {"endpoint_url": args.endpoint, "region_name": "us-east-1"}
     ec2, iam = boto3.client("ec2", **more), boto3.client("iam", **more)
     vpc = ec2.create_vpc(CidrBlock=args.cidr)["Vpc"]["VpcId"]
     args.subnet = ec2.create_subnet(VpcId=vpc, CidrBlock=args.cidr)["Subnet"]["SubnetId"]
@@ -211,7 +209,10 @@ def main():
     if not args.simulated_only:
         with open("/dev/null") as nothing:
             up = subprocess.run([f"{args.bin}/local-cloud", "up"], check=True, stdout=subprocess.PIPE, stdin=nothing, text=True)
-        args.endpoint = re.search(r"AWS_ENDPOINT_URL=(\S+)", up.stdout)[1]
+        exported = dict(re.findall(r"export (\w+)=(\S+)", up.stdout))
+        args.endpoint = exported["AWS_ENDPOINT_URL"]
+        # For boto3 and for what passes calls on.
+        os.environ.update({name: exported[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")})
         network(args)
         found["real_1"] = real(args, 1)
         found["real_many"] = real(args, args.hosts)

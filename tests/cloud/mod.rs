@@ -20,6 +20,8 @@ pub(crate) const ROLE: &str = "hosts";
 pub(crate) struct Cloud {
     project: String,
     port: u16,
+    /// The key that `up` made for this cloud.
+    key: (String, String),
     api: RefCell<Child>,
     watchdog: Child,
     scratch: tempfile::TempDir,
@@ -39,14 +41,11 @@ pub(crate) struct Host<'a> {
     pub(crate) without_profile: bool,
 }
 
-/// Who may do everything.
-pub(crate) const ACCOUNT: (&str, &str) = ("rehearsal", "rehearsal");
-
 /// What to run, and as whom.
 pub(crate) struct Tool<'a> {
     pub(crate) program: &'a str,
-    /// The key that signs its calls.
-    pub(crate) key: (&'a str, &'a str),
+    /// The key that signs its calls; without one the account's own.
+    pub(crate) key: Option<(&'a str, &'a str)>,
     /// The inventory's region.
     pub(crate) region: &'a str,
 }
@@ -74,18 +73,30 @@ impl Cloud {
         let port = listener.local_addr().unwrap().port();
         drop(listener);
         let scratch = tempfile::tempdir().unwrap();
+        let watchdog = watchdog(&project);
+        let mut up = Command::new(program("local-cloud"));
+        up.args(["up", "--port", &port.to_string()]).env("LOCAL_CLOUD_PROJECT", &project);
+        let up = up.env_remove("GITHUB_ACTIONS").stdin(Stdio::null()).output().unwrap();
+        assert!(up.status.success(), "local-cloud up: {up:?}");
+        let exports = String::from_utf8_lossy(&up.stdout).into_owned();
+        let exported = |name: &str| {
+            let start = format!("export {name}=");
+            exports.lines().find_map(|line| line.strip_prefix(&start)).expect(name).to_owned()
+        };
+        let key = (exported("AWS_ACCESS_KEY_ID"), exported("AWS_SECRET_ACCESS_KEY"));
         let python = virtual_environment().join("bin/python");
         let api = Command::new(python)
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("cloud/api.py"))
-            .envs(environment(port))
+            .envs(environment(port, &key))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("python runs");
         let cloud = Self {
-            watchdog: watchdog(&project),
+            watchdog,
             project,
             port,
+            key,
             api: RefCell::new(api),
             scratch,
             subnet: RefCell::default(),
@@ -93,7 +104,6 @@ impl Cloud {
             begun: Instant::now(),
             patience,
         };
-        cloud.local(&["up", "--port", &port.to_string()]);
         cloud.make_network();
         cloud.say("the cloud is up");
         cloud
@@ -233,10 +243,12 @@ impl Cloud {
         let file = |name: &str| File::create(folder.join(name)).unwrap();
         let mut command = Command::new(program(tool.program));
         command.args(["--inventory", "inventory.json", "--report", "report.json"]).args(args);
-        command.env_clear().envs(environment(self.port)).current_dir(&folder);
+        command.env_clear().envs(environment(self.port, &self.key)).current_dir(&folder);
         // The tool's region is that of its inventory.
         command.env_remove("AWS_REGION").env_remove("AWS_DEFAULT_REGION");
-        command.env("AWS_ACCESS_KEY_ID", tool.key.0).env("AWS_SECRET_ACCESS_KEY", tool.key.1);
+        if let Some((id, secret)) = tool.key {
+            command.env("AWS_ACCESS_KEY_ID", id).env("AWS_SECRET_ACCESS_KEY", secret);
+        }
         command.env("GITHUB_ACTIONS", "true").env("GITHUB_STEP_SUMMARY", folder.join("summary.md"));
         command.stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
         Run { child: command.spawn().expect("the tool starts"), name: name.to_owned(), folder }
@@ -244,7 +256,7 @@ impl Cloud {
 
     /// What a person's shell needs for this cloud.
     pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
-        let mut environment = environment(self.port).to_vec();
+        let mut environment = environment(self.port, &self.key).to_vec();
         environment.push(("LOCAL_CLOUD_PROJECT", self.project.clone()));
         environment
     }
@@ -337,11 +349,11 @@ fn watchdog(project: &str) -> Child {
     shell.spawn().expect("a shell starts")
 }
 
-fn environment(port: u16) -> [(&'static str, String); 7] {
+fn environment(port: u16, (id, secret): &(String, String)) -> [(&'static str, String); 7] {
     [
         ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}")),
-        ("AWS_ACCESS_KEY_ID", "rehearsal".to_owned()),
-        ("AWS_SECRET_ACCESS_KEY", "rehearsal".to_owned()),
+        ("AWS_ACCESS_KEY_ID", id.clone()),
+        ("AWS_SECRET_ACCESS_KEY", secret.clone()),
         ("AWS_REGION", "us-east-1".to_owned()),
         ("AWS_DEFAULT_REGION", "us-east-1".to_owned()),
         ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),

@@ -10,7 +10,7 @@ pub(crate) fn the_least_policy_is_enough_and_each_part_needed(cloud: &Cloud, hos
     let policy = of_the_readme(TOOL.program);
     let start = |name: &str, policy: &Value, playbook: &str| {
         let caller = Caller::new(cloud, name, policy);
-        let tool = Tool { key: caller.key(), ..TOOL };
+        let tool = Tool { key: Some(caller.key()), ..TOOL };
         start_as(cloud, &tool, name, &[host], playbook, &["--ansible-verbosity", "1"])
     };
     // The answer is longer than what polling brings, so that every call is made but two.

@@ -310,17 +310,16 @@ impl Machine {
 
     /// What `eval "$(local-cloud up)"` gives a person's shell, once the rehearsal cloud runs.
     fn with_endpoint(&self, command: &mut Command) {
-        let Some(port) = fs::read_to_string(self.state().join("state.json"))
+        let Some(state) = fs::read_to_string(self.state().join("state.json"))
             .ok()
             .and_then(|text| serde_json::from_str::<Value>(&text).ok())
-            .and_then(|state| state["port"].as_u64())
         else {
             return;
         };
         command
-            .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}"))
-            .env("AWS_ACCESS_KEY_ID", "rehearsal")
-            .env("AWS_SECRET_ACCESS_KEY", "rehearsal")
+            .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", state["port"]))
+            .env("AWS_ACCESS_KEY_ID", state["access_key"]["id"].as_str().unwrap())
+            .env("AWS_SECRET_ACCESS_KEY", state["access_key"]["secret"].as_str().unwrap())
             .env("AWS_REGION", "us-east-1")
             .env("AWS_DEFAULT_REGION", "us-east-1")
             .env("AWS_EC2_METADATA_DISABLED", "true");

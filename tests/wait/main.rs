@@ -15,11 +15,11 @@
 mod cloud;
 mod permissions;
 
-use cloud::{ACCOUNT, Cloud, Ended, Host, Run, Tool};
+use cloud::{Cloud, Ended, Host, Run, Tool};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-const TOOL: Tool<'_> = Tool { program: "wait-for-cloud-init", key: ACCOUNT, region: "us-east-1" };
+const TOOL: Tool<'_> = Tool { program: "wait-for-cloud-init", key: None, region: "us-east-1" };
 
 fn wait(cloud: &Cloud, name: &str, hosts: &[String], args: &[&str]) -> Run {
     cloud.start(&TOOL, name, hosts, args)

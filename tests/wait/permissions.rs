@@ -14,7 +14,7 @@ pub(crate) fn the_least_policy_is_enough_and_each_part_needed(
     let policy = of_the_readme(TOOL.program);
     let run = |name: &str, policy: &Value, host: &str, args: &[&str]| {
         let caller = Caller::new(cloud, name, policy);
-        let tool = Tool { key: caller.key(), ..TOOL };
+        let tool = Tool { key: Some(caller.key()), ..TOOL };
         cloud.start(&tool, name, &[host.to_owned()], args).ended()
     };
     let ended = run("least", &policy, ready, &["--timeout", "3m"]);

@@ -3,13 +3,21 @@
 //!     bench calls ENDPOINT EMULATOR          passed and own calls, one after the other and at a rate
 //!     bench hosts ENDPOINT COUNT CIDR        from RunInstances until Systems Manager reaches all; their instance ids
 //!
-//! Clients sign; the rehearsal cloud looks only at the scope of a signature, so the calls here carry just that.
+//! Calls are signed with the key that `local-cloud up` exports.
 
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "its key comes from the environment, as for every client"
+)]
 #![expect(clippy::unwrap_used, reason = "a measurement that fails has no result")]
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
+
+use aws_credential_types::Credentials;
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::sign::v4;
 
 use local_cloud::operation::Form;
 use local_cloud::xml::Element;
@@ -41,26 +49,48 @@ async fn main() {
 struct Client {
     http: reqwest::Client,
     base: String,
+    key: Credentials,
 }
 
 impl Client {
     fn new(base: &str) -> Self {
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { http, base: base.trim_end_matches('/').to_owned() }
+        let exported = |name| std::env::var(name).expect("`local-cloud up` exports a key");
+        let (id, secret) = (exported("AWS_ACCESS_KEY_ID"), exported("AWS_SECRET_ACCESS_KEY"));
+        let key = Credentials::new(id, secret, None, None, "bench");
+        Self { http, base: base.trim_end_matches('/').to_owned(), key }
     }
 
-    fn request(&self, service: &str) -> reqwest::RequestBuilder {
-        let scope = format!("k/20260101/us-east-1/{service}/aws4_request");
-        let signature =
-            format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0");
-        self.http.post(format!("{}/", self.base)).header("authorization", signature)
+    fn request(
+        &self,
+        service: &str,
+        headers: &[(&str, &str)],
+        body: String,
+    ) -> reqwest::RequestBuilder {
+        let url = format!("{}/", self.base);
+        let identity = self.key.clone().into();
+        let params = v4::SigningParams::builder()
+            .identity(&identity)
+            .region("us-east-1")
+            .name(service)
+            .time(SystemTime::now())
+            .settings(SigningSettings::default())
+            .build()
+            .unwrap()
+            .into();
+        let host = self.base.trim_start_matches("http://");
+        let all = headers.iter().copied().chain([("host", host)]);
+        let signable =
+            SignableRequest::new("POST", url.as_str(), all, SignableBody::Bytes(body.as_bytes()));
+        let (instructions, _) = sign(signable.unwrap(), &params).unwrap().into_parts();
+        let request = self.http.post(&url);
+        let own = instructions.headers().chain(headers.iter().copied());
+        own.fold(request, |request, (name, value)| request.header(name, value)).body(body)
     }
 
     async fn query(&self, service: &str, form: &Form) -> Element {
-        let request = self
-            .request(service)
-            .header("content-type", "application/x-www-form-urlencoded; charset=utf-8");
-        let answer = request.body(form.encode()).send().await.unwrap();
+        let kind = [("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
+        let answer = self.request(service, &kind, form.encode()).send().await.unwrap();
         let (status, text) = (answer.status(), answer.text().await.unwrap());
         assert!(status.is_success(), "{:?}: {text}", form.get("Action"));
         Element::parse(&text).unwrap()
@@ -75,11 +105,9 @@ impl Client {
     }
 
     async fn ssm(&self, operation: &str, body: &Value) -> Value {
-        let request = self
-            .request("ssm")
-            .header("x-amz-target", format!("AmazonSSM.{operation}"))
-            .header("content-type", "application/x-amz-json-1.1");
-        let answer = request.body(body.to_string()).send().await.unwrap();
+        let target = format!("AmazonSSM.{operation}");
+        let headers = [("x-amz-target", &*target), ("content-type", "application/x-amz-json-1.1")];
+        let answer = self.request("ssm", &headers, body.to_string()).send().await.unwrap();
         let (status, text) = (answer.status(), answer.text().await.unwrap());
         assert!(status.is_success(), "{operation}: {text}");
         serde_json::from_str(&text).unwrap()

@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deploy_cli::{Context, Exit};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio::process::Child;
 
 use crate::args::ServeArgs;
+use crate::authentication::signed_only;
 use crate::autoscaling::AutoScaling;
 use crate::control::{self, Control, Token};
+use crate::credentials::{AccessKey, Credentials};
 use crate::ec2::catalogue::{Lifeline, write_for_moto};
 use crate::ec2::{Ec2, Settings};
 use crate::edge::Edge;
@@ -51,19 +54,24 @@ pub async fn serve(
         .await
         .map_err(|error| Error::setup("cannot listen", format!("port {}: {error}", args.port)))?;
     let images = Store::open(place)?;
+    // Of no use for an emulator that somebody else started.
+    let secret = Token::random();
     let (mut child, base) = match (&args.upstream, &args.python) {
         (Some(url), _) => (None, url.clone()),
         (None, Some(python)) => {
-            let (child, base) = start_moto(python, place, &images)?;
+            let (mut child, base) = start_moto(python, place, &images)?;
+            tell_secret(&mut child, &secret).await?;
             (Some(child), base)
         }
         (None, None) => return Err(Error::BadInput("`--python` or `--upstream` is needed".into())),
     };
     let me = Identity::of(std::process::id())
         .ok_or_else(|| Error::setup("cannot read /proc", "no entry of this process"))?;
-    let token = Token::random();
+    let (token, access_key) = (Token::random(), AccessKey::random());
+    let credentials = Credentials::of_owner(&access_key);
     place.write_state(&State {
         token: token.clone(),
+        access_key,
         project: project.to_owned(),
         region: region.to_owned(),
         port: args.port,
@@ -76,7 +84,8 @@ pub async fn serve(
             max_vcpus: args.max_vcpus,
         },
     })?;
-    let upstream = Upstream::new(&base)?.with_log(place.upstream_log());
+    let secret = child.as_ref().map(|_| &secret);
+    let upstream = Upstream::with_secret(&base, secret)?.with_log(place.upstream_log());
     wait_for(&upstream, child.as_mut(), place).await?;
 
     let hosts = Hosts::default();
@@ -100,6 +109,7 @@ pub async fn serve(
     }
     let ssm = Ssm::new(&ec2);
     let autoscaling = Arc::new(AutoScaling::new(Arc::clone(&ec2)));
+    ec2.roles.tell(credentials.clone());
     let api = proxy::router(Proxy {
         shelf: Arc::default(),
         upstream,
@@ -109,6 +119,7 @@ pub async fn serve(
         faults: faults.clone(),
         past: Arc::default(),
     });
+    let api = signed_only(api, credentials);
     ec2.set_edge(Edge {
         metadata: imds::router(Arc::clone(&ec2)),
         api: api.clone().merge(ssm.agent_router()),
@@ -203,6 +214,16 @@ fn start_moto(python: &Path, place: &Place, images: &Store) -> Result<(Child, St
         .spawn()
         .map_err(|error| Error::setup("cannot start moto", error))?;
     Ok((child, format!("http://127.0.0.1:{port}")))
+}
+
+/// The first line on moto's stdin. Neither its arguments nor its environment have it.
+async fn tell_secret(child: &mut Child, secret: &Token) -> Result<(), Error> {
+    let line = format!("{}\n", secret.reveal());
+    match child.stdin.as_mut() {
+        Some(stdin) => stdin.write_all(line.as_bytes()).await,
+        None => Err(std::io::Error::other("it has no stdin")),
+    }
+    .map_err(|error| Error::setup("cannot speak to moto", error))
 }
 
 /// A loopback port that nobody uses now.

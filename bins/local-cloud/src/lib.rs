@@ -7,10 +7,12 @@
 //! Entry points: [`run`] for the commands, [`daemon::serve`] for the daemon, [`proxy`] for a request's way through it.
 
 pub mod args;
+pub mod authentication;
 pub mod autoscaling;
 pub mod commands;
 pub mod control;
 pub mod coverage;
+pub mod credentials;
 pub mod daemon;
 pub mod docker;
 pub mod ec2;
@@ -41,6 +43,7 @@ pub mod reach;
 pub mod requests;
 pub mod rights;
 pub mod secrets;
+pub mod signature;
 pub mod ssm;
 mod table;
 pub mod timing;

@@ -1,12 +1,13 @@
 //! Where the rehearsal cloud keeps its things: state of a running one, caches that outlive it.
 
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::control::Token;
+use crate::credentials::AccessKey;
 use crate::error::Error;
 use crate::process::Identity;
 
@@ -35,6 +36,9 @@ pub struct State {
     /// Secret of the control API.
     #[serde(default)]
     pub token: Token,
+    /// The key that may do everything, for whoever may read this.
+    #[serde(default)]
+    pub access_key: AccessKey,
     /// What else it was started with.
     #[serde(default)]
     pub terms: Terms,
@@ -115,6 +119,13 @@ pub fn locked(path: &Path) -> Result<std::fs::File, Error> {
     let file = std::fs::File::create(path).map_err(failed)?;
     file.lock().map_err(failed)?;
     Ok(file)
+}
+
+/// Makes a folder that nobody else can look into, and its parents.
+pub fn make_private_folder(path: &Path) -> Result<(), Error> {
+    make_folder(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
+        .map_err(|source| Error::File { doing: "close the folder", path: path.to_owned(), source })
 }
 
 /// Makes a folder and its parents.

@@ -41,7 +41,7 @@ const LARGEST_OBJECT: u64 = 1 << 30;
 
 /// The largest request of the other services that is passed on unread; the largest that one of them takes is Lambda's
 /// (developer guide, "Lambda quotas": 50 MB).
-const LARGEST_PASSED: u64 = 64 << 20;
+pub(crate) const LARGEST_PASSED: u64 = 64 << 20;
 
 /// Moto's own API, by which anybody could empty the emulator; nothing of AWS is there.
 const EMULATORS_OWN: &str = "moto-api";
@@ -282,7 +282,7 @@ fn counted(body: Body, limit: u64, over: &Arc<AtomicBool>) -> Body {
     }))
 }
 
-fn too_large(service: &str, parts: &Parts, limit: u64) -> Response<Body> {
+pub(crate) fn too_large(service: &str, parts: &Parts, limit: u64) -> Response<Body> {
     let protocol = Protocol::of(service, &parts.headers, parts.uri.query());
     let message = format!("the rehearsal cloud passes requests of {} MiB at most", limit >> 20);
     log::line(format_args!("refused: {service} {}: {message}", parts.uri.path()));

@@ -1,7 +1,7 @@
 //! Who may do what: callers by their access keys, roles by their names. The emulator keeps IAM's policies; what they say
 //! is decided here, for Systems Manager, for secrets, and for what EC2 and Auto Scaling are asked without being changed.
 //!
-//! Credentials that the emulator never gave to anybody are the account's own, which may do everything. What cannot be
+//! The key that `up` made, which the emulator does not know, is the account's own and may do everything. What cannot be
 //! asked (another emulator may have no IAM) is allowed, and said in the log.
 
 use std::collections::BTreeMap;

@@ -5,17 +5,23 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
-use axum::http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri, header};
+use axum::http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
+};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
+use crate::control::Token;
 use crate::error::Error;
 use crate::failure;
 use crate::operation::Form;
 use crate::xml::Element;
+
+/// The header in which our own moto wants its secret.
+pub const SECRET: HeaderName = HeaderName::from_static("x-local-cloud-secret");
 
 /// The access key of the cloud's own questions.
 const OWN: &str = "local-cloud";
@@ -33,6 +39,8 @@ pub struct Upstream {
     client: reqwest::Client,
     /// For what is passed on: it takes a path as it came, where a URL would be tidied (`a/../b` is a key in S3).
     passing: Client<HttpConnector, Body>,
+    /// Without it our own moto answers nobody.
+    secret: Option<HeaderValue>,
     log: Option<PathBuf>,
 }
 
@@ -108,7 +116,23 @@ impl Answer {
 impl Upstream {
     /// A client of the emulator at this address.
     pub fn new(base: &str) -> Result<Self, Error> {
+        Self::with_secret(base, None)
+    }
+
+    /// A client of an emulator that answers only those who know its secret.
+    pub fn with_secret(base: &str, secret: Option<&Token>) -> Result<Self, Error> {
+        let secret = secret
+            .map(|secret| {
+                HeaderValue::from_str(secret.reveal()).map(|mut value| {
+                    value.set_sensitive(true);
+                    value
+                })
+            })
+            .transpose()
+            .map_err(|error| Error::setup("cannot make an HTTP client", error))?;
+        let own = HeaderMap::from_iter(secret.iter().map(|secret| (SECRET, secret.clone())));
         let client = reqwest::Client::builder()
+            .default_headers(own)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_PATIENCE)
@@ -118,7 +142,7 @@ impl Upstream {
         connector.set_connect_timeout(Some(CONNECT_PATIENCE));
         connector.set_nodelay(true);
         let passing = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { base: base.trim_end_matches('/').to_owned(), client, passing, log: None })
+        Ok(Self { base: base.trim_end_matches('/').to_owned(), client, passing, secret, log: None })
     }
 
     /// Knows its log, which tells why it failed.
@@ -195,6 +219,10 @@ impl Upstream {
         *request.headers_mut() = headers.clone();
         for name in HOP_BY_HOP {
             request.headers_mut().remove(name);
+        }
+        request.headers_mut().remove(SECRET);
+        if let Some(secret) = &self.secret {
+            request.headers_mut().insert(SECRET, secret.clone());
         }
         self.passing.request(request).await.map_err(|error| Lost::new(&self.base, error))
     }

@@ -1,12 +1,13 @@
 """Starts moto for the rehearsal cloud.
 
-Its records are put right by `moto_corrections`. Three more things differ from plain `moto_server`: public addresses come
+Its records are put right by `moto_corrections`. Four more things differ from plain `moto_server`: public addresses come
 from 198.51.100.0/24 (TEST-NET-2, RFC 5737), which the rehearsal cloud routes to its hosts, instead of from Amazon's own;
 its machine images are those of a file, read again when a line `amis` comes on its stdin, and a line `forget ID` takes an
-instance out of its records; and it ends with the process
-that started it, which holds the other end of that.
+instance out of its records; it answers only requests that carry the secret, which is the first line on its stdin; and it
+ends with the process that started it, which holds the other end of that.
 """
 
+import hmac
 import itertools
 import json
 import os
@@ -18,6 +19,7 @@ import moto_corrections  # importing it puts moto right
 from moto.core.parse import default_timestamp_parser as parse_timestamp
 from moto.ec2.models import ec2_backends, elastic_ip_addresses, elastic_network_interfaces
 from moto.ec2.models.amis import Ami, AmiBackend
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 
 
 def address_pool():
@@ -75,6 +77,19 @@ def load_images(backend):
         del backend.amis[ami_id]
 
 
+def answer_only(secret):
+    """Turns everybody else away before anything is looked at: its own API could empty it, and it checks no signature."""
+    answer = DomainDispatcherApplication.__call__
+
+    def guarded(self, environ, start_response):
+        if hmac.compare_digest(environ.pop("HTTP_X_LOCAL_CLOUD_SECRET", "").encode(), secret):
+            return answer(self, environ, start_response)
+        start_response("403 Forbidden", [("content-type", "text/plain")])
+        return [b"this answers the rehearsal cloud alone\n"]
+
+    DomainDispatcherApplication.__call__ = guarded
+
+
 def follow_parent():
     """Ends with the process that started this one; takes over the images when it says so."""
     for line in sys.stdin.buffer:
@@ -93,6 +108,7 @@ if __name__ == "__main__":
     elastic_ip_addresses.random_ip = next_address
     elastic_network_interfaces.random_public_ip = next_address
     AmiBackend._load_amis = load_images
+    answer_only(sys.stdin.buffer.readline().strip())
     threading.Thread(target=follow_parent, daemon=True).start()
     from moto.server import main
 

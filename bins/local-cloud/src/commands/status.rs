@@ -167,6 +167,7 @@ mod tests {
             daemon: crate::process::Identity { pid: 7, start: 1 },
             upstream: None,
             token: crate::control::Token::default(),
+            access_key: crate::credentials::AccessKey::default(),
             terms: crate::place::Terms::default(),
         };
         insta::assert_snapshot!(render(&status, &state), @r"

@@ -15,7 +15,7 @@ use crate::ec2::quota;
 use crate::error::Error;
 use crate::image::suites::{Suite, USUAL};
 use crate::image::{Bootable, Store};
-use crate::place::{Place, State, Terms, make_folder};
+use crate::place::{Place, State, Terms, make_folder, make_private_folder};
 use crate::process::{self, Identity, capture, last_lines, within};
 use crate::tls::Authority;
 use crate::{DEFAULT_REGION, venv};
@@ -145,7 +145,7 @@ async fn prepare(
         ctx.progress().step("removing what an earlier one left behind");
     }
     within(args.timeout, down::remove(project, place)).await?;
-    make_folder(&place.state)?;
+    make_private_folder(&place.state)?;
     find_room(&place.state)?;
     let authority = Authority::open(&place.authority())?;
     let mut serve = vec![
@@ -280,19 +280,19 @@ fn finished(state: &State, args: &UpArgs, ctx: &Context, how: &str) -> Done {
     done
 }
 
-/// Lines for `eval`. Version 1 of the AWS CLI knows only the older name of the region. The keys are the ones of moto's
-/// default account; with the metadata service turned off, tools on this machine do not ask one that is not theirs. What
+/// Lines for `eval`. Version 1 of the AWS CLI knows only the older name of the region. The key is this cloud's
+/// own, good until `down`; with the metadata service turned off, tools on this machine do not ask one that is not theirs. What
 /// would lead to another account or past the endpoint goes.
 fn exports(state: &State, proxies: &Proxies) -> String {
     let mut text = format!(
         "export AWS_ENDPOINT_URL=http://127.0.0.1:{0}\n\
-         export AWS_ACCESS_KEY_ID=rehearsal\n\
-         export AWS_SECRET_ACCESS_KEY=rehearsal\n\
+         export AWS_ACCESS_KEY_ID={2}\n\
+         export AWS_SECRET_ACCESS_KEY={3}\n\
          export AWS_REGION={1}\n\
          export AWS_DEFAULT_REGION={1}\n\
          export AWS_EC2_METADATA_DISABLED=true\n\
          unset AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN AWS_IGNORE_CONFIGURED_ENDPOINT_URLS\n",
-        state.port, state.region
+        state.port, state.region, state.access_key.id, state.access_key.secret
     );
     if let Some(exceptions) = proxies.exceptions() {
         for name in ["NO_PROXY", "no_proxy"] {
@@ -424,6 +424,7 @@ mod tests {
             daemon: Identity { pid: 1, start: 1 },
             upstream: None,
             token: crate::control::Token::default(),
+            access_key: crate::credentials::AccessKey { id: "K".into(), secret: "s".into() },
             terms: Terms { seed: 0, timing: "short".into(), upstream: None, max_vcpus: 16 },
         }
     }

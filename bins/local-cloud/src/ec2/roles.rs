@@ -1,11 +1,12 @@
 //! Credentials of instance roles, as instance metadata hands them out.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use crate::credentials::Credentials;
 use crate::operation::Form;
 use crate::timing::Timing;
 use crate::upstream::{AskError, Upstream};
@@ -19,6 +20,8 @@ pub struct Roles {
     renewed_before: SignedDuration,
     /// By instance and role.
     known: Mutex<BTreeMap<(String, String), (Timestamp, Value)>>,
+    /// Where those that were handed out are let in.
+    told: OnceLock<Credentials>,
 }
 
 /// A role that an instance profile holds.
@@ -43,7 +46,14 @@ impl Roles {
             lifetime: signed(timing.credential_lifetime),
             renewed_before: signed(timing.credential_renewal),
             known: Mutex::default(),
+            told: OnceLock::new(),
         }
+    }
+
+    /// From now on credentials that are handed out are known there.
+    pub fn tell(&self, credentials: Credentials) {
+        // Told once, at the daemon's start.
+        let _ = self.told.set(credentials);
     }
 
     /// The role of an instance profile, if it has one.
@@ -90,13 +100,18 @@ impl Roles {
             })
         };
         let expiration = now + self.lifetime;
+        let (id, secret) = (read("AccessKeyId")?, read("SecretAccessKey")?);
+        let token = read("SessionToken")?;
+        if let Some(told) = self.told.get() {
+            told.learn(&id, &secret, Some((&token, expiration)));
+        }
         let document = json!({
             "Code": "Success",
             "LastUpdated": format!("{now:.0}"),
             "Type": "AWS-HMAC",
-            "AccessKeyId": read("AccessKeyId")?,
-            "SecretAccessKey": read("SecretAccessKey")?,
-            "Token": read("SessionToken")?,
+            "AccessKeyId": id,
+            "SecretAccessKey": secret,
+            "Token": token,
             "Expiration": format!("{expiration:.0}"),
         });
         self.known

@@ -216,17 +216,35 @@ impl Cloud {
 
     /// What a client needs to call it, and nothing of the person's own.
     pub(crate) fn environment(&self) -> Vec<(String, String)> {
-        environment(self.port)
+        let mut environment = environment(self.port);
+        environment.extend(self.key());
+        environment
+    }
+
+    /// The key that `up` made for this cloud.
+    pub(crate) fn key(&self) -> Vec<(String, String)> {
+        let file = self.state_folder().join("state.json");
+        // None before the first `up` and after `down`.
+        let Ok(text) = std::fs::read_to_string(file) else { return Vec::new() };
+        let state: Value = serde_json::from_str(&text).expect("JSON");
+        let text = |field: &str| state["access_key"][field].as_str().expect("a key").to_owned();
+        vec![
+            ("AWS_ACCESS_KEY_ID".to_owned(), text("id")),
+            ("AWS_SECRET_ACCESS_KEY".to_owned(), text("secret")),
+        ]
     }
 
     /// A call of the AWS CLI: `aws(&["ec2", "describe-vpcs"])`.
     pub(crate) fn aws(&self, args: &[&str]) -> Result<Value, AwsError> {
-        self.cli.call(args, &[])
+        self.aws_with(&[], args)
     }
 
     /// [`Cloud::aws`] with variables, e.g. `AWS_MAX_ATTEMPTS`.
     pub(crate) fn aws_with(&self, env: &[(&str, &str)], args: &[&str]) -> Result<Value, AwsError> {
-        self.cli.call(args, env)
+        let key = self.key();
+        let own = key.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let env: Vec<(&str, &str)> = own.chain(env.iter().copied()).collect();
+        self.cli.call(args, &env)
     }
 
     /// A call that has to succeed.
@@ -532,8 +550,6 @@ fn environment(port: u16) -> Vec<(String, String)> {
     let endpoint = format!("http://127.0.0.1:{port}");
     let env = [
         ("AWS_ENDPOINT_URL", endpoint.as_str()),
-        ("AWS_ACCESS_KEY_ID", "rehearsal"),
-        ("AWS_SECRET_ACCESS_KEY", "rehearsal"),
         ("AWS_REGION", "us-east-1"),
         ("AWS_DEFAULT_REGION", "us-east-1"),
         ("AWS_EC2_METADATA_DISABLED", "true"),

@@ -103,6 +103,42 @@ fn control_is_closed(cloud: &Cloud) {
         assert_eq!(post("/", "Host: evil.example\r\n"), 403);
         cloud.ok(&["ec2", "describe-vpcs", "--vpc-ids", &cloud.vpc]);
     });
+    cloud.check("another account of this machine can do nothing", || {
+        // With a made-up credential scope, on the endpoint and at the emulator behind it.
+        let nobody = |port: u16, path: &str, body: &str| {
+            let output = Command::new("setpriv")
+                .args(["--reuid=65534", "--regid=65534", "--clear-groups", "curl", "--silent"])
+                .args(["--output", "/dev/null", "--write-out", "%{http_code}", "--data", body])
+                .args(["--header", "X-Amz-Date: 20260101T000000Z", "--header"])
+                .arg(
+                    "Authorization: AWS4-HMAC-SHA256 Credential=k/20260101/us-east-1/ec2/aws4_request, \
+                     SignedHeaders=host;x-amz-date, Signature=0",
+                )
+                .arg(format!("http://127.0.0.1:{port}{path}"))
+                .output()
+                .expect("setpriv and curl");
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        let launch = "Action=RunInstances&Version=2016-11-15&MinCount=1&MaxCount=1";
+        assert_eq!(nobody(cloud.port, "/", launch), "401");
+        assert_eq!(nobody(cloud.upstream_port(), "/", launch), "403");
+        assert_eq!(nobody(cloud.upstream_port(), "/moto-api/reset", ""), "403");
+        cloud.ok(&["ec2", "describe-vpcs", "--vpc-ids", &cloud.vpc]);
+        let read = Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "ls"])
+            .arg(cloud.state_folder())
+            .output()
+            .expect("setpriv");
+        assert!(!read.status.success(), "its state is readable");
+    });
+    cloud.check("a page of another site on this machine cannot use it either", || {
+        for site in ["cross-site", "same-site"] {
+            let head = format!(
+                "GET /?Action=DescribeVpcs HTTP/1.1\r\nHost: {own}\r\nSec-Fetch-Site: {site}\r\n"
+            );
+            assert_eq!(ask(&head, b""), 403, "{site}");
+        }
+    });
     cloud.check("a request without end is not read to its end", || {
         let length = 64 << 20;
         for (service, target) in [("ec2", ""), ("ssm", "X-Amz-Target: AmazonSSM.SendCommand\r\n")] {

@@ -147,7 +147,8 @@ impl<'a> Host<'a> {
     /// [`Host::calls`] with a signature, so that the call is one of a service.
     fn calls_signed(&self, service: &str) -> u16 {
         let curl = "curl --silent --output /dev/null --max-time 20 --write-out '%{http_code}'";
-        let signed = format!("--aws-sigv4 aws:amz:us-east-1:{service} --user key:secret");
+        let key: Vec<String> = self.cloud.key().into_iter().map(|(_, value)| value).collect();
+        let signed = format!("--aws-sigv4 aws:amz:us-east-1:{service} --user {}", key.join(":"));
         let target = "--header 'X-Amz-Target: TrentService.ListKeys' --data '{}'";
         let url = format!("https://{service}.us-east-1.amazonaws.com/");
         let run = self.cloud.exec(&self.id, &format!("{curl} {signed} {target} {url}"));

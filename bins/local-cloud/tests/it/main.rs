@@ -9,6 +9,7 @@ mod garbage;
 mod malformed;
 mod moto;
 mod proxy;
+mod signatures;
 
 use deploy_testkit::{Outcome, Tool};
 

@@ -151,8 +151,12 @@ impl Drop for Project {
 fn scaling_groups_become_the_hosts_that_are_in_service() {
     let project = Project(format!("inventory-{}", std::process::id()));
     let lines = local_cloud(&["up", "--project", &project.0, "--port", &free_port()]);
-    let endpoint = lines.lines().find_map(|line| line.split_once("AWS_ENDPOINT_URL=")).unwrap().1;
-    let caller = Caller::new(endpoint.trim_matches(['\'', '"']), "test", "test");
+    let exported = |name: &str| {
+        let start = format!("export {name}=");
+        lines.lines().find_map(|line| line.strip_prefix(&start)).unwrap()
+    };
+    let (id, secret) = (exported("AWS_ACCESS_KEY_ID"), exported("AWS_SECRET_ACCESS_KEY"));
+    let caller = Caller::new(exported("AWS_ENDPOINT_URL"), id, secret);
     let text =
         |value: Value, pointer: &str| value.pointer(pointer).unwrap().as_str().unwrap().to_owned();
     let vpc =
