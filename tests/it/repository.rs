@@ -202,7 +202,13 @@ fn the_first_screen_of_the_readme_holds_exactly_the_two_commands() {
 #[test]
 fn every_page_opens_with_what_it_is_when_to_read_it_and_one_command() {
     let mut pages: Vec<PathBuf> = files(".md");
-    pages.retain(|path| path.parent() == Some(&root().join("docs")));
+    let folders = ["docs", "docs/contracts", "docs/decisions", "terraform", "ansible"];
+    pages.retain(|path| {
+        let is_readme = path.file_name().is_some_and(|name| name == "README.md");
+        folders.iter().any(|folder| {
+            path.parent() == Some(&root().join(folder)) && (*folder == "docs" || is_readme)
+        })
+    });
     pages.extend(TOOLS.iter().map(|tool| root().join(format!("bins/{tool}/README.md"))));
     assert!(pages.len() > 14, "{pages:?}");
     let opening = Regex::new(
@@ -212,6 +218,22 @@ fn every_page_opens_with_what_it_is_when_to_read_it_and_one_command() {
     for path in pages {
         let text = fs::read_to_string(&path).unwrap();
         assert!(opening.is_match(&text), "{}", path.display());
+    }
+}
+
+/// What only those who wrote it understand.
+#[test]
+fn pages_have_no_private_vocabulary() {
+    let words = Regex::new(
+        r"(?i)\b((made|makes?) (\w+ ){0,3}true\b|bring(s|ing)? (\w+ ){0,4}home|comes? home|(is|are) worth|brought home)",
+    )
+    .unwrap();
+    let mut pages = files(".md");
+    pages.retain(|path| path.starts_with(root().join("docs")) || path.ends_with("README.md"));
+    for path in pages {
+        let text = fs::read_to_string(&path).unwrap();
+        let found: Vec<&str> = words.find_iter(&text).map(|found| found.as_str()).collect();
+        assert!(found.is_empty(), "{}: {found:?}", path.display());
     }
 }
 

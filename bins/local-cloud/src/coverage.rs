@@ -1,6 +1,6 @@
 //! Which operations are made true, which are only answered, and which are refused: the list that people read.
 //!
-//! The table in `docs/rehearsal.md` is this one; a test compares them. That it is the truth is compared with every
+//! The table in `docs/rehearsal-coverage.md` is this one; a test compares them. That it is the truth is compared with every
 //! answer's own mark ([`HEADER`]), which is set where the answer is made and knows nothing of this list: for all
 //! operations that the sources name in `tests/it`, and for all calls of the tests with real hosts.
 

@@ -164,8 +164,8 @@ fn is_operation(word: &str) -> bool {
 /// The page shows the list and the known differences, word for word.
 #[test]
 fn the_page_says_what_is_true() {
-    const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/rehearsal.md");
-    let page = std::fs::read_to_string(PAGE).expect("docs/rehearsal.md");
+    const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/rehearsal-coverage.md");
+    let page = std::fs::read_to_string(PAGE).expect("docs/rehearsal-coverage.md");
     let (begin, end) = ("<!-- generated: coverage -->\n", "<!-- end -->");
     let (before, rest) = page.split_once(begin).expect("a place for the table");
     let (_, after) = rest.split_once(end).expect("its end");
@@ -175,7 +175,7 @@ fn the_page_says_what_is_true() {
     } else {
         assert!(
             page == wanted,
-            "docs/rehearsal.md is not what src/coverage.rs and conformance/differences.json say; renew it: \
+            "docs/rehearsal-coverage.md is not what src/coverage.rs and conformance/differences.json say; renew it: \
              LOCAL_CLOUD_BLESS=1 cargo test -p local-cloud --test it the_page"
         );
     }
