@@ -121,8 +121,8 @@ pub async fn serve(
     });
     let api = signed_only(api, credentials);
     ec2.set_edge(Edge {
-        metadata: imds::router(Arc::clone(&ec2)),
-        api: api.clone().merge(ssm.agent_router()),
+        metadata: control::only_as_metadata(imds::router(Arc::clone(&ec2))),
+        api: control::only_as_aws(api.clone().merge(ssm.agent_router())),
         tls: Authority::open(&place.authority())?.acceptor(region)?,
         hops: {
             let ec2 = Arc::clone(&ec2);

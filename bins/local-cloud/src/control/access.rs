@@ -1,6 +1,6 @@
 //! Who may use the control API: only who knows the token, and no page of another site in a browser on this machine.
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use serde::{Deserialize, Serialize};
 
 use crate::signature::same;
@@ -52,24 +52,30 @@ pub(super) enum Turned {
 
 /// Whether a request is for this endpoint and from nowhere else.
 pub(super) fn check_place(headers: &HeaderMap, port: u16) -> Result<(), Turned> {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let places = [format!("127.0.0.1:{port}"), format!("localhost:{port}")];
-    if !text(header::HOST).is_some_and(|host| places.iter().any(|place| place == host)) {
+    check_names(headers, "http://", &|name| places.iter().any(|place| place == name))
+}
+
+/// Whether a request names one of a listener's own names, and comes from no page of another site: of what a browser sends on
+/// its own neither `Origin` nor `Sec-Fetch-Site` can be forged by a page.
+pub(super) fn check_names(
+    headers: &HeaderMap,
+    scheme: &str,
+    own: &dyn Fn(&str) -> bool,
+) -> Result<(), Turned> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    if !text(header::HOST).is_some_and(own) {
         return Err(Turned::Host);
     }
-    // A browser says of every request whether the page that makes it is of this place (Fetch Metadata, 2.4). `none` is a
-    // person who typed the address.
-    if headers.get_all("sec-fetch-site").iter().any(|site| site != "same-origin" && site != "none")
-    {
+    let from_own = || text(header::ORIGIN)?.strip_prefix(scheme).filter(|name| own(name));
+    if headers.contains_key(header::ORIGIN) && from_own().is_none() {
         return Err(Turned::Origin);
     }
-    let foreign = match headers.get(header::ORIGIN) {
-        None => false,
-        Some(_) => !text(header::ORIGIN)
-            .and_then(|origin| origin.strip_prefix("http://"))
-            .is_some_and(|origin| places.iter().any(|place| place == origin)),
-    };
-    if foreign { Err(Turned::Origin) } else { Ok(()) }
+    // `none`: a person typed the address. What is no browser sends nothing.
+    match headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
+        None | Some(b"none" | b"same-origin") => Ok(()),
+        Some(_) => Err(Turned::Origin),
+    }
 }
 
 /// [`check_place`] for the AWS endpoint, where the name of a bucket may stand before the host's.
@@ -78,10 +84,21 @@ pub(super) fn check_endpoint(headers: &HeaderMap, port: u16) -> Result<(), Turne
         .get(header::HOST)
         .and_then(|host| host.to_str().ok())
         .is_some_and(|host| host.ends_with(&format!(".localhost:{port}")));
-    match check_place(headers, port) {
-        Err(Turned::Host) if bucket && !headers.contains_key(header::ORIGIN) => Ok(()),
-        checked => checked,
+    if bucket && !headers.contains_key(header::ORIGIN) {
+        return check_names(headers, "http://", &|_| true);
     }
+    check_place(headers, port)
+}
+
+/// The names of AWS's APIs, as hosts call them.
+pub(super) fn is_name_of_aws(host: &str) -> bool {
+    host.strip_suffix(":443").unwrap_or(host).ends_with(".amazonaws.com")
+}
+
+/// The names of instance metadata.
+pub(super) fn is_name_of_metadata(host: &str) -> bool {
+    let name = host.strip_suffix(":80").unwrap_or(host);
+    matches!(name, "169.254.169.254" | "instance-data" | "instance-data.ec2.internal")
 }
 
 /// Whether a request carries the token, as `Authorization: Bearer`.
@@ -142,6 +159,43 @@ mod tests {
         assert_eq!(check("bucket.localhost:4570"), Ok(()));
         for foreign in ["evil.example:4570", "localhost:4570.evil.example", "x.localhost:4571"] {
             assert_eq!(check(foreign), Err(Turned::Host), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn every_listener_knows_its_own_names_and_no_other_site() {
+        let check = |host: &str, more: Option<(&str, &str)>, own: &dyn Fn(&str) -> bool| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().expect("header"));
+            if let Some((name, value)) = more {
+                let name: axum::http::HeaderName = name.parse().expect("a name");
+                headers.insert(name, value.parse().expect("header"));
+            }
+            check_names(&headers, "https://", own)
+        };
+        for host in ["ssm.us-east-1.amazonaws.com", "b.s3.us-east-1.amazonaws.com:443"] {
+            assert_eq!(check(host, None, &is_name_of_aws), Ok(()), "{host}");
+        }
+        for host in ["169.254.169.254", "169.254.169.254:80", "instance-data"] {
+            assert_eq!(check(host, None, &is_name_of_metadata), Ok(()), "{host}");
+        }
+        for host in ["evil.example", "amazonaws.com.evil.example", "evilamazonaws.com", "10.0.0.1"]
+        {
+            assert_eq!(check(host, None, &is_name_of_aws), Err(Turned::Host), "{host}");
+            assert_eq!(check(host, None, &is_name_of_metadata), Err(Turned::Host), "{host}");
+        }
+        let host = "ssm.us-east-1.amazonaws.com";
+        for site in ["none", "same-origin"] {
+            assert_eq!(check(host, Some(("sec-fetch-site", site)), &is_name_of_aws), Ok(()));
+        }
+        for foreign in [
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-site", "same-site"),
+            ("origin", "https://evil.example"),
+            ("origin", "null"),
+        ] {
+            let found = check(host, Some(foreign), &is_name_of_aws);
+            assert_eq!(found, Err(Turned::Origin), "{foreign:?}");
         }
     }
 

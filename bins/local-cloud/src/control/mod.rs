@@ -25,7 +25,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use self::access::Token;
-use self::access::{Turned, check_endpoint, check_place, check_token};
+use self::access::{
+    Turned, check_endpoint, check_names, check_place, check_token, is_name_of_aws,
+    is_name_of_metadata,
+};
 pub use self::status::{HostStatus, Status};
 use crate::ec2::Ec2;
 use crate::events::{EVENTS, Event};
@@ -114,6 +117,25 @@ pub fn only_from_here(api: Router, port: u16) -> Router {
     }))
 }
 
+/// The AWS APIs as hosts call them: at AWS's names, and not from a page of another site.
+pub fn only_as_aws(api: Router) -> Router {
+    only_at(api, "https://", is_name_of_aws)
+}
+
+/// Instance metadata: at its address and its names, and not from a page of another site.
+pub fn only_as_metadata(metadata: Router) -> Router {
+    only_at(metadata, "http://", is_name_of_metadata)
+}
+
+fn only_at(router: Router, scheme: &'static str, own: fn(&str) -> bool) -> Router {
+    router.layer(axum::middleware::from_fn(move |request: Request, next: Next| async move {
+        match check_names(request.headers(), scheme, &own) {
+            Ok(()) => next.run(request).await,
+            Err(turned) => turned.response(),
+        }
+    }))
+}
+
 async fn need_place(State(control): State<Control>, request: Request, next: Next) -> Response {
     match check_place(request.headers(), control.port) {
         Ok(()) => {
@@ -137,10 +159,9 @@ async fn need_token(State(control): State<Control>, request: Request, next: Next
 impl Turned {
     fn response(self) -> Response {
         let (status, message) = match self {
-            Self::Host => (
-                StatusCode::FORBIDDEN,
-                "the Host header names something else than this endpoint on loopback",
-            ),
+            Self::Host => {
+                (StatusCode::FORBIDDEN, "the Host header names something else than this endpoint")
+            }
             Self::Origin => {
                 (StatusCode::FORBIDDEN, "the request comes from a page of another site")
             }
