@@ -5,8 +5,9 @@ use flate2::{Compression, GzBuilder};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use tar::{Builder, EntryType, Header};
 
 /// More than this goes through a bucket or not at all: 16 commands. Measured against the rehearsal cloud on loopback, each
@@ -14,17 +15,67 @@ use tar::{Builder, EntryType, Header};
 pub(crate) const LIMIT_BYTES: usize = 512 * 1024;
 /// More than this has no place in memory.
 pub(crate) const BUCKET_LIMIT_BYTES: usize = 64 * 1024 * 1024;
-/// Files of this size have no place among roles and would only fill memory.
+/// Files above this size have no place among roles and would only fill memory. Those that no run needs may lie there.
 const FILE_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
 
 /// One thing that travels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Item {
-    /// A file and whether it may be executed.
-    File { bytes: Vec<u8>, executable: bool },
+    /// A file and its permission bits, without setuid, setgid and sticky.
+    File { content: Content, mode: u32 },
+    /// A pipe, a socket or a device, which cannot travel. Only a run that needs it is refused.
+    Other,
     /// A relative symbolic link that stays inside.
     Link { target: PathBuf },
 }
+
+/// What a file holds, read when somebody asks for it: most of an Ansible folder is of no use to one run.
+#[derive(Debug, Clone)]
+pub(crate) struct Content {
+    /// `None` when the bytes never were in a file.
+    path: Option<PathBuf>,
+    size: u64,
+    bytes: OnceLock<Vec<u8>>,
+}
+
+impl Content {
+    pub(crate) fn of(bytes: Vec<u8>) -> Self {
+        Self { path: None, size: bytes.len() as u64, bytes: bytes.into() }
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// What Ansible might read. Nothing of a file that is too large or cannot be read: packing refuses it, should it be
+    /// needed.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.get_or_init(|| match &self.path {
+            Some(path) if self.size <= FILE_LIMIT_BYTES => fs::read(path).unwrap_or_default(),
+            _ => Vec::new(),
+        })
+    }
+
+    /// What travels, not kept in memory.
+    fn reader(&self) -> Result<Box<dyn io::Read + '_>, Error> {
+        let Some(path) = &self.path else { return Ok(Box::new(self.bytes())) };
+        if self.size > FILE_LIMIT_BYTES {
+            return Err(Error::Item { path: path.clone(), reason: "larger than 16 MiB" });
+        }
+        match fs::File::open(path) {
+            Ok(file) => Ok(Box::new(file.take(self.size))),
+            Err(source) => Err(Error::Read { path: path.clone(), source }),
+        }
+    }
+}
+
+impl PartialEq for Content {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Content {}
 
 /// Items by their path below the Ansible folder, with `/` between the parts.
 pub(crate) type Items = BTreeMap<String, Item>;
@@ -62,7 +113,7 @@ pub(crate) fn collect(root: &Path, environment: Option<&str>) -> Result<Items, E
             } else if kind.is_file() {
                 items.insert(name, file(&root.join(&inner))?);
             } else {
-                return Err(Error::Item { path: root.join(inner), reason: "not a file or folder" });
+                items.insert(name, Item::Other);
             }
         }
     }
@@ -115,24 +166,22 @@ fn file(path: &Path) -> Result<Item, Error> {
     use std::os::unix::fs::PermissionsExt as _;
     let failed = |source| Error::Read { path: path.to_owned(), source };
     let meta = fs::metadata(path).map_err(failed)?;
-    if meta.len() > FILE_LIMIT_BYTES {
-        return Err(Error::Item { path: path.to_owned(), reason: "larger than 16 MiB" });
-    }
-    let executable = meta.permissions().mode() & 0o100 != 0;
-    Ok(Item::File { bytes: fs::read(path).map_err(failed)?, executable })
+    let mode = meta.permissions().mode() & 0o777;
+    let (path, size, bytes) = (Some(path.to_owned()), meta.len(), OnceLock::new());
+    Ok(Item::File { content: Content { path, size, bytes }, mode })
 }
 
 /// Packs items, sorted by path, without times and owners.
 pub(crate) fn pack(items: &Items, limit: usize) -> Result<Bundle, Error> {
-    let bytes = archive(items)
-        .map_err(|source| Error::Write { path: PathBuf::from("the bundle"), source })?;
+    let bytes = archive(items)?;
     if bytes.len() > limit {
         return Err(Error::TooLarge { bytes: bytes.len(), limit, largest: largest(items) });
     }
     Ok(Bundle { sha256: hex::encode(Sha256::digest(&bytes)), bytes })
 }
 
-fn archive(items: &Items) -> io::Result<Vec<u8>> {
+fn archive(items: &Items) -> Result<Vec<u8>, Error> {
+    let failed = |source| Error::Write { path: PathBuf::from("the bundle"), source };
     let gzip =
         GzBuilder::new().mtime(0).operating_system(255).write(Vec::new(), Compression::best());
     let mut tar = Builder::new(gzip);
@@ -142,28 +191,51 @@ fn archive(items: &Items) -> io::Result<Vec<u8>> {
         header.set_uid(0);
         header.set_gid(0);
         match item {
-            Item::File { bytes, executable } => {
-                header.set_mode(if *executable { 0o755 } else { 0o644 });
-                header.set_size(bytes.len() as u64);
-                tar.append_data(&mut header, name, bytes.as_slice())?;
+            Item::File { content, mode } => {
+                header.set_mode(*mode);
+                header.set_size(content.size());
+                let read = |source| Error::Read { path: PathBuf::from(name), source };
+                let mut counted = Counted { inner: content.reader()?, bytes: 0 };
+                tar.append_data(&mut header, name, &mut counted).map_err(read)?;
+                if counted.bytes != content.size() {
+                    let path = PathBuf::from(name);
+                    return Err(Error::Item { path, reason: "became shorter while it was read" });
+                }
             }
             Item::Link { target } => {
                 header.set_mode(0o777);
                 header.set_size(0);
                 header.set_entry_type(EntryType::Symlink);
-                tar.append_link(&mut header, name, target)?;
+                tar.append_link(&mut header, name, target).map_err(failed)?;
+            }
+            Item::Other => {
+                return Err(Error::Item { path: name.into(), reason: "not a file or folder" });
             }
         }
     }
-    tar.into_inner()?.finish()
+    tar.into_inner().and_then(|gzip| gzip.finish()).map_err(failed)
+}
+
+/// Counts what is read: a file that shrinks meanwhile would shift all that follows in the archive.
+struct Counted<R> {
+    inner: R,
+    bytes: u64,
+}
+
+impl<R: io::Read> io::Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.bytes += count as u64;
+        Ok(count)
+    }
 }
 
 fn largest(items: &Items) -> String {
-    let mut sizes: Vec<(usize, &str)> = items
+    let mut sizes: Vec<(u64, &str)> = items
         .iter()
         .filter_map(|(name, item)| match item {
-            Item::File { bytes, .. } => Some((bytes.len(), name.as_str())),
-            Item::Link { .. } => None,
+            Item::File { content, .. } => Some((content.size(), name.as_str())),
+            Item::Link { .. } | Item::Other => None,
         })
         .collect();
     sizes.sort_unstable_by(|a, b| b.cmp(a));
@@ -196,10 +268,14 @@ mod tests {
         let second = tree(&reversed);
         let old = fs::File::open(second.path().join("site.yml")).unwrap();
         old.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
-        fs::set_permissions(second.path().join("site.yml"), fs::Permissions::from_mode(0o600))
-            .unwrap();
         let pack_of = |root: &Path| pack(&collect(root, None).unwrap(), LIMIT_BYTES).unwrap();
         let (first, changed) = (pack_of(first.path()), second);
+        assert_eq!(first.sha256, pack_of(changed.path()).sha256);
+        let protect = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(changed.path().join("site.yml"), protect).unwrap();
+        assert_ne!(first.sha256, pack_of(changed.path()).sha256, "modes travel");
+        let open = fs::Permissions::from_mode(0o644);
+        fs::set_permissions(changed.path().join("site.yml"), open).unwrap();
         assert_eq!(first.sha256, pack_of(changed.path()).sha256);
         fs::write(changed.path().join("site.yml"), "other").unwrap();
         assert_ne!(first.sha256, pack_of(changed.path()).sha256);
@@ -255,12 +331,44 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_travel_is_refused_only_where_it_is_needed() {
+        let root = tree(&["site.yml"]);
+        let _socket = std::os::unix::net::UnixListener::bind(root.path().join("socket")).unwrap();
+        let large = fs::File::create(root.path().join("large")).unwrap();
+        large.set_len(FILE_LIMIT_BYTES + 1).unwrap();
+        let all = collect(root.path(), None).unwrap();
+        for (name, reason) in [("socket", "not a file or folder"), ("large", "larger than 16 MiB")]
+        {
+            let mut items = all.clone();
+            items.retain(|item, _| item == name || item == "site.yml");
+            let error = pack(&items, LIMIT_BYTES).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains(reason), "{error}");
+            items.remove(name);
+            pack(&items, LIMIT_BYTES).unwrap();
+        }
+    }
+
+    #[test]
+    fn all_permission_bits_travel_and_no_other() {
+        let root = tree(&["key"]);
+        for (mode, expected) in [(0o600, 0o600), (0o4751, 0o751), (0o664, 0o664), (0o640, 0o640)] {
+            let path = root.path().join("key");
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            let bundle = pack(&collect(root.path(), None).unwrap(), LIMIT_BYTES).unwrap();
+            let gzip = flate2::read::GzDecoder::new(bundle.bytes.as_slice());
+            let mut archive = tar::Archive::new(gzip);
+            let entry = archive.entries().unwrap().next().unwrap().unwrap();
+            assert_eq!(entry.header().mode().unwrap(), expected);
+        }
+    }
+
+    #[test]
     fn a_bundle_over_the_limit_names_its_size_and_the_largest_file() {
         let noise: Vec<u8> =
             (0..40_000_u32).flat_map(|n| Sha256::digest(n.to_le_bytes()).to_vec()).collect();
         let items = Items::from([(
             "roles/a/files/noise".to_owned(),
-            Item::File { bytes: noise, executable: false },
+            Item::File { content: Content::of(noise), mode: 0o644 },
         )]);
         let Err(Error::TooLarge { bytes, limit, largest }) = pack(&items, LIMIT_BYTES) else {
             panic!()

@@ -265,7 +265,8 @@ pub(crate) fn encrypted(
 ) -> Vec<Finding> {
     let text = "encrypted by Ansible Vault; say where the password is with `--vault-password`";
     let line = |name: &String| {
-        let Some(Item::File { bytes, .. }) = items.get(name) else { return None };
+        let Some(Item::File { content, .. }) = items.get(name) else { return None };
+        let bytes = content.bytes();
         // `;` and a version follow.
         if bytes.starts_with(VAULT) && bytes.get(VAULT.len()) == Some(&b';') {
             return Some(1);

@@ -35,8 +35,8 @@ impl<'a> Folder<'a> {
     /// The text of a file; `None` when it is not there or not UTF-8.
     pub(crate) fn text(self, path: &str) -> Option<&'a str> {
         match self.items.get(&self.real(path)?)? {
-            Item::File { bytes, .. } => std::str::from_utf8(bytes).ok(),
-            Item::Link { .. } => None,
+            Item::File { content, .. } => std::str::from_utf8(content.bytes()).ok(),
+            Item::Link { .. } | Item::Other => None,
         }
     }
 
@@ -131,12 +131,13 @@ pub(crate) fn join(base: &str, path: &str) -> Option<String> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::bundle::Content;
 
     /// Files by path and text; `-> target` makes a link.
     pub(crate) fn items(files: &[(&str, &str)]) -> Items {
         let item = |text: &str| match text.strip_prefix("-> ") {
             Some(target) => Item::Link { target: target.into() },
-            None => Item::File { bytes: text.as_bytes().to_vec(), executable: false },
+            None => Item::File { content: Content::of(text.as_bytes().to_vec()), mode: 0o644 },
         };
         files.iter().map(|(name, text)| ((*name).to_owned(), item(text))).collect()
     }

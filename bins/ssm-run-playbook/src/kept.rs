@@ -118,12 +118,12 @@ pub(crate) fn passwords(
     let folder = Folder::new(items);
     let (mut refused, mut warned) = (BTreeSet::new(), BTreeSet::new());
     for (name, item) in items {
-        let Item::File { bytes, .. } = item else { continue };
+        let Item::File { content, .. } = item else { continue };
         let copied = name.split('/').any(|part| part == "files");
         if copied || !read(name) {
             continue;
         }
-        let Ok(text) = std::str::from_utf8(bytes) else { continue };
+        let Ok(text) = std::str::from_utf8(content.bytes()) else { continue };
         for (line, path) in drawn(text) {
             let there = |path: &String| {
                 let path = join(parent(playbook), path);

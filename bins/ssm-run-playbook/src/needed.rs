@@ -140,7 +140,10 @@ impl Choice<'_> {
     }
 
     fn is_playbook(&self, name: &str) -> bool {
-        let text = self.folder.text(name).filter(|_| is_yaml(name)).unwrap_or_default();
+        if !is_yaml(name) {
+            return false;
+        }
+        let text = self.folder.text(name).unwrap_or_default();
         let documents = yaml::parse(text).unwrap_or_default();
         let plays = documents.first().map(Node::list).unwrap_or_default();
         let is_play = |play: &Node| {
@@ -158,12 +161,12 @@ pub(crate) fn is_below(name: &str, folder: &str) -> bool {
 /// The first place whose text can lead to any file.
 fn leads_anywhere(items: &Items, chosen: &Reasons, shown: &Path) -> Option<String> {
     chosen.keys().find_map(|name| {
-        let Some(Item::File { bytes, .. }) = items.get(name) else { return None };
+        let Some(Item::File { content, .. }) = items.get(name) else { return None };
         // What lies in `files/` is copied as it is, not read.
         if name.split('/').any(|part| part == "files") {
             return None;
         }
-        let text = std::str::from_utf8(bytes).ok()?;
+        let text = std::str::from_utf8(content.bytes()).ok()?;
         let leads = |line: &str| {
             let line = line.split(" #").next().unwrap_or_default().trim_start();
             !line.starts_with('#') && LEADS_ANYWHERE.iter().any(|lead| line.contains(lead))

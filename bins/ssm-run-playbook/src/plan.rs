@@ -36,7 +36,7 @@ pub(crate) struct PlannedHost {
 #[derive(Debug, Serialize)]
 pub(crate) struct Content {
     pub(crate) path: String,
-    pub(crate) bytes: usize,
+    pub(crate) bytes: u64,
     pub(crate) why: String,
 }
 
@@ -46,8 +46,8 @@ fn contents(items: &bundle::Items, reasons: &Reasons) -> Vec<Content> {
         .map(|(name, item)| Content {
             path: name.clone(),
             bytes: match item {
-                Item::File { bytes, .. } => bytes.len(),
-                Item::Link { .. } => 0,
+                Item::File { content, .. } => content.size(),
+                Item::Link { .. } | Item::Other => 0,
             },
             why: reasons.get(name).cloned().unwrap_or_default(),
         })
@@ -170,7 +170,10 @@ impl Plan {
         // Beside the environment's group_vars, where Ansible looks for them. All hosts travel: templates name peers.
         let inventory_path =
             format!("inventories/{}/inventory.json", environment.as_deref().unwrap_or("default"));
-        let file = |text: &str| Item::File { bytes: text.as_bytes().to_vec(), executable: false };
+        let file = |text: &str| Item::File {
+            content: bundle::Content::of(text.as_bytes().to_vec()),
+            mode: 0o644,
+        };
         items.insert(inventory_path.clone(), file(&text));
         reasons.insert(inventory_path.clone(), "the inventory with all hosts".to_owned());
         for (name, text) in script::HOST_FILES {

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 pub(crate) fn bundle(ctx: &Context, plan: &Plan) -> Done {
     let (packed, sha256) = (plan.bundle.bytes.len(), plan.bundle.sha256.as_str());
     let (files, unpacked) =
-        (plan.contents.len(), plan.contents.iter().map(|content| content.bytes).sum::<usize>());
+        (plan.contents.len(), plan.contents.iter().map(|content| content.bytes).sum::<u64>());
     let limit = if plan.bucket.is_some() { BUCKET_LIMIT_BYTES } else { LIMIT_BYTES };
     // A run would refuse it, too; here it comes after what makes it so large.
     let (exit, outcome, way) = if packed > limit {

@@ -142,8 +142,8 @@ pub(crate) fn has_interpreter(inventory: &Inventory, host: &Host, items: &Items)
     let in_files = || {
         items.iter().any(|(name, item)| {
             let vars = name.split('/').any(|part| matches!(part, "group_vars" | "host_vars"));
-            matches!(item, Item::File { bytes, .. } if vars
-                && String::from_utf8_lossy(bytes).contains(INTERPRETER))
+            matches!(item, Item::File { content, .. } if vars
+                && String::from_utf8_lossy(content.bytes()).contains(INTERPRETER))
         })
     };
     inventory.variable(host, INTERPRETER).is_some() || in_files()

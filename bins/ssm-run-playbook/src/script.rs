@@ -173,7 +173,7 @@ else
 fi
 # Held by every process of this run and by none of Ansible: as long as it is, no other run tidies this folder away.
 exec 9< "$folder" && flock -s 9 || broken "cannot hold $folder"
-mkdir "$folder/work" && tar -xzf "$bundle/bundle.tar.gz" -C "$folder/work" || broken "cannot unpack into $folder"
+mkdir "$folder/work" && tar -xpzf "$bundle/bundle.tar.gz" -C "$folder/work" || broken "cannot unpack into $folder"
 printf %s '{encoded}' | base64 -d > "$folder/request.json" || broken "cannot write to $folder"
 exec python3 "$folder/work/.ssm-run-playbook/run.py" "$base" "$folder"
 "#

@@ -42,7 +42,11 @@ impl Store {
     /// `delivery`.
     pub(crate) async fn offer(&self, bytes: &[u8], delivery: Duration) -> Result<String, Error> {
         if !self.is_ours.get() {
-            self.is_ours.set(self.bucket.put_new(&self.key, bytes.to_vec()).await?);
+            let put = self.bucket.put_new(&self.key, bytes.to_vec()).await;
+            // What was sent without an answer may be there all the same, and goes in the end.
+            self.is_ours
+                .set(!matches!(put, Ok(false) | Err(Error::Denied { .. } | Error::Refused { .. })));
+            put?;
         }
         self.bucket.presigned(&self.key, delivery + DOWNLOAD).await
     }

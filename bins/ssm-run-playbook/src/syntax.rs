@@ -47,10 +47,14 @@ pub(crate) fn check(
 ) -> Result<BTreeSet<Finding>, Error> {
     let (mut errors, mut repeated) = (Vec::new(), BTreeSet::new());
     for (name, item) in items {
-        let Item::File { bytes, .. } = item else { continue };
+        let Item::File { content, .. } = item else { continue };
         let is_playbook = reached.playbooks.contains(name);
         let is_read = is_playbook || reached.read.contains(name) || variables.contains(name);
-        if !is_read || bytes.starts_with(VAULT) {
+        if !is_read {
+            continue;
+        }
+        let bytes = content.bytes();
+        if bytes.starts_with(VAULT) {
             continue;
         }
         let parsed = std::str::from_utf8(bytes)
@@ -193,7 +197,10 @@ mod tests {
 
     #[test]
     fn a_broken_role_file_is_found_and_a_template_is_not_read_as_yaml() {
-        let file = |text: &str| Item::File { bytes: text.as_bytes().to_vec(), executable: false };
+        let file = |text: &str| Item::File {
+            content: crate::bundle::Content::of(text.as_bytes().to_vec()),
+            mode: 0o644,
+        };
         let mut items = Items::from([
             ("site.yml".to_owned(), file("- hosts: all\n")),
             ("roles/a/templates/x.yml".to_owned(), file("{% if x %}\n  - [\n")),

@@ -12,6 +12,9 @@ use std::time::{Duration, SystemTime};
 pub(crate) const S3: Service = Service { name: "s3", id: "S3", version: "" };
 /// Time for one attempt at sending an object.
 const UPLOAD: Duration = Duration::from_secs(300);
+/// Between two attempts at writing what another request writes at the same time.
+const CONFLICT_PAUSES: [Duration; 3] =
+    [Duration::from_millis(200), Duration::from_millis(600), Duration::from_millis(1800)];
 
 /// A bucket. One of another region is found there.
 #[derive(Debug)]
@@ -45,7 +48,17 @@ impl Bucket {
         let headers = vec![("if-none-match", "*"), ("content-type", "application/gzip")];
         let attempt_timeout = Some(UPLOAD);
         let request = Request { headers, body, attempt_timeout, ..self.request("PUT", key) };
-        match self.call("s3:PutObject", request).await {
+        let mut pauses = CONFLICT_PAUSES.into_iter();
+        let mut answer = self.call("s3:PutObject", request.clone()).await;
+        // Somebody else writes or deletes the object at this moment; S3 asks to send it again.
+        while let Err(error) = &answer
+            && error.code() == Some("ConditionalRequestConflict")
+            && let Some(pause) = pauses.next()
+        {
+            tokio::time::sleep(pause).await;
+            answer = self.call("s3:PutObject", request.clone()).await;
+        }
+        match answer {
             Ok(_) => Ok(true),
             Err(error) if error.code() == Some("PreconditionFailed") => Ok(false),
             Err(error) => Err(error),

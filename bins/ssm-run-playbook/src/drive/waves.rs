@@ -4,6 +4,7 @@ use super::{Drive, Ending};
 use crate::error::Error;
 use crate::recap::State;
 use deploy_cli::{Exit, human};
+use rustix::process::{Pid, Signal};
 use std::process::Stdio;
 use tokio::process::Command;
 
@@ -74,15 +75,21 @@ impl Drive<'_> {
         let names =
             |ids: &[String]| ids.iter().map(|id| self.plan.name(id)).collect::<Vec<_>>().join(",");
         self.ctx.progress().step(&format!("before batch {number}: {line}"));
-        let output = Command::new("sh")
+        let child = Command::new("sh")
             .args(["-c", line])
             .env("HOSTS_DONE", names(done))
             .env("HOSTS_NEXT", names(next))
             .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
             .kill_on_drop(true)
-            .output()
-            .await
+            .spawn()
             .map_err(|source| Error::Between { source })?;
+        // Dropped with this future when the run ends in between.
+        let mut group = Group::of(&child);
+        let output = child.wait_with_output().await.map_err(|source| Error::Between { source })?;
+        group.0 = None;
         // What it prints is for people; stdout is the report's.
         for text in [output.stdout, output.stderr] {
             let text = String::from_utf8_lossy(&text).into_owned();
@@ -97,5 +104,25 @@ impl Drive<'_> {
         let status = status.code().map_or_else(|| status.to_string(), |code| code.to_string());
         let reason = format!("stopped before batch {number}: `{line}` ended with {status}");
         Ok(Some(Halt { exit: Some(Exit::Verdict), reason }))
+    }
+}
+
+/// The process group of a command, which ends with it when it is dropped before the command has ended: what a shell
+/// started does not end with the shell.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &tokio::process::Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        Self(id.and_then(Pid::from_raw))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // It may have ended by itself in this moment.
+            let _ = rustix::process::kill_process_group(group, Signal::KILL);
+        }
     }
 }

@@ -84,6 +84,25 @@ fn a_batch_may_have_as_many_errors_as_allowed_and_the_command_between_decides() 
 }
 
 #[test]
+fn the_end_of_a_run_ends_all_that_the_command_between_batches_started() {
+    let repository = repository("- name: Fine\n  ansible.builtin.debug:\n    msg: x\n");
+    let double = Double::start(&[]);
+    let between = "sh -c 'echo $$ > child; exec sleep 300' & wait";
+    let args = ["--limit", "all", "--batch", "1", "--timeout", "8s", "--between-batches", between];
+    let outcome = repository.tool(&double, &args).run();
+    assert_ne!(outcome.code, 0);
+    let child = fs::read_to_string(repository.path().join("child")).unwrap();
+    let stat = format!("/proc/{}/stat", child.trim());
+    // Ended, and perhaps not yet collected by the process that adopted it.
+    let lives = || fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+    let start = std::time::Instant::now();
+    while lives() && start.elapsed().as_secs() < 5 {
+        std::thread::yield_now();
+    }
+    assert!(!lives(), "the sleep goes on");
+}
+
+#[test]
 fn a_host_that_no_play_matches_is_neither_asked_nor_counted() {
     let repository = repository("- name: Fine\n  ansible.builtin.debug:\n    msg: x\n");
     let play = |hosts: &str| format!("- hosts: {hosts}\n  gather_facts: false\n  roles: [demo]\n");

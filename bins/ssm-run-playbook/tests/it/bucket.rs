@@ -16,6 +16,14 @@ fn tool(repository: &Repository, double: &Double, args: &[&str]) -> Tool {
 }
 
 #[test]
+fn an_object_that_somebody_else_writes_at_the_same_time_is_sent_again() {
+    let repository = Repository::new(FINE);
+    let double = Double::start(&[Fault::ConflictOnce]);
+    ended(&tool(&repository, &double, &[]).run(), 0, &["1 of 1 hosts good"]);
+    assert_eq!((double.count("PUT object"), double.objects()), (2, Vec::<String>::new()));
+}
+
+#[test]
 fn a_bundle_travels_through_the_bucket_once_and_nothing_stays() {
     let repository = Repository::new(FINE);
     // More than fits into commands.

@@ -23,6 +23,28 @@ fn printed(repository: &Repository, args: &[&str]) -> Vec<(String, String)> {
 }
 
 #[test]
+fn a_protected_file_arrives_protected_and_what_no_run_needs_is_not_read() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let work = tempfile::tempdir().unwrap();
+    let to = work.path().join("key");
+    let repository = Repository::new(&format!(
+        "- name: Copy\n  ansible.builtin.copy:\n    src: key\n    dest: {}\n    mode: preserve\n",
+        to.display()
+    ));
+    repository.write("ansible/roles/demo/files/key", "k");
+    let key = repository.path().join("ansible/roles/demo/files/key");
+    std::fs::set_permissions(key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    repository.write("ansible/roles/other/files/large", "");
+    let large = repository.path().join("ansible/roles/other/files/large");
+    std::fs::File::options().write(true).open(large).unwrap().set_len(1 << 30).unwrap();
+    let pipe = repository.path().join("ansible/roles/other/pipe");
+    assert!(std::process::Command::new("mkfifo").arg(pipe).status().unwrap().success());
+    let double = Double::start(&[]);
+    ended(&repository.tool(&double, &[]).run(), 0, &["1 of 1 hosts good"]);
+    assert_eq!(std::fs::metadata(to).unwrap().permissions().mode() & 0o7777, 0o600);
+}
+
+#[test]
 fn the_bundle_is_listed_with_reasons_and_nothing_is_asked() {
     let repository = Repository::new(FINE);
     repository.write("ansible/roles/unused/tasks/main.yml", FINE);

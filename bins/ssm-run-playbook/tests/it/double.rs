@@ -43,6 +43,10 @@ pub(crate) enum Fault {
     Silent,
     /// Agents are lost from the first SendCommand on.
     LostSinceAsked,
+    /// Another request writes the object when it is first put.
+    ConflictOnce,
+    /// The role of the host cannot be assumed.
+    NoRole,
     /// Nothing may be put into the bucket.
     DenyBucket,
     /// The object is gone when it is first read.
@@ -208,7 +212,8 @@ struct Answer {
 
 impl Respond for Answer {
     fn respond(&self, request: &Request) -> ResponseTemplate {
-        if let Some(answer) = metadata(request) {
+        let faults = lock(&self.state).faults.clone();
+        if let Some(answer) = metadata(request, &faults) {
             return answer;
         }
         if request.url.path().starts_with("/bundles/") {
@@ -295,7 +300,7 @@ fn error(status: u16, code: &str, message: &str) -> ResponseTemplate {
 }
 
 /// Instance metadata, version 2 only, for the role `hosts`.
-fn metadata(request: &Request) -> Option<ResponseTemplate> {
+fn metadata(request: &Request, faults: &HashSet<Fault>) -> Option<ResponseTemplate> {
     let path = request.url.path().strip_prefix("/latest/")?;
     let text = |text: &str| ResponseTemplate::new(200).set_body_string(text);
     if path == "api/token" && request.method.as_str() == "PUT" {
@@ -307,6 +312,9 @@ fn metadata(request: &Request) -> Option<ResponseTemplate> {
     }
     Some(match path.strip_prefix("meta-data/iam/security-credentials/") {
         Some("") => text("hosts"),
+        Some("hosts") if faults.contains(&Fault::NoRole) => {
+            text(r#"{"Code": "AssumeRoleUnauthorizedAccess", "Message": "EC2 cannot assume it"}"#)
+        }
         Some("hosts") => {
             text(r#"{"AccessKeyId": "ASIAHOST", "SecretAccessKey": "hunter2-key", "Token": "t"}"#)
         }
@@ -355,6 +363,10 @@ impl Answer {
         let faults = state.faults.clone();
         match method {
             "PUT" if faults.contains(&Fault::DenyBucket) => refused(403, "AccessDenied"),
+            "PUT" if faults.contains(&Fault::ConflictOnce) => {
+                state.faults.remove(&Fault::ConflictOnce);
+                refused(409, "ConditionalRequestConflict")
+            }
             "PUT" if !signed || !request.headers.contains_key("if-none-match") => {
                 refused(400, "InvalidRequest")
             }

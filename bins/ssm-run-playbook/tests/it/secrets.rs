@@ -45,6 +45,17 @@ fn references_are_resolved_on_the_host_and_their_values_are_nowhere_else() {
 }
 
 #[test]
+fn a_role_that_cannot_be_assumed_is_named_with_the_reason() {
+    let repository = Repository::new("- name: Fine\n  ansible.builtin.debug:\n    msg: x\n");
+    let double = Double::start(&[Fault::NoRole]);
+    let outcome = repository.tool(&double, &["-e", "password=secretsmanager:db"]).run();
+    let said =
+        "the host cannot assume its role hosts: AssumeRoleUnauthorizedAccess: EC2 cannot assume it";
+    ended(&outcome, 5, &[said]);
+    assert!(!outcome.stderr.contains("KeyError"), "{}", outcome.stderr);
+}
+
+#[test]
 fn vault_files_open_with_a_password_by_reference() {
     let work = tempfile::tempdir().unwrap();
     let repository = Repository::new(&format!(
