@@ -20,7 +20,7 @@ const HOSTILE: &str = "x\n::add-mask::HOSTILE\r::stop-commands::HOSTILE\r\n \u{a
 fn check(what: &str, outcome: &Outcome) {
     let own = Regex::new(concat!(
         r"^::(?:(?:error|warning|notice) (?:file=[^:,]*,(?:line=\d+,)?)?title=[^:,]*::",
-        r"|group::|endgroup::$|stop-commands::[0-9a-f]{32}$|[0-9a-f]{32}::$)"
+        r"|add-mask::xoxb-1$|group::|endgroup::$|stop-commands::[0-9a-f]{32}$|[0-9a-f]{32}::$)"
     ))
     .unwrap();
     for (name, text) in [("stdout", &outcome.stdout), ("stderr", &outcome.stderr)] {
@@ -243,7 +243,10 @@ fn what_a_service_answers_is_quoted_harmlessly() {
         ("smoke-test-sip", vec!["--target", &phone, "--verbose"]),
         ("smoke-test-http", vec![&service, "--expect-text", "ok"]),
         ("cleanup-orphans", vec!["--project", "p", "--environment", "dev", "--state", state_file]),
-        ("notify-slack", vec!["--channel", "C0123456789", "--api-url", &service]),
+        (
+            "notify-slack",
+            vec!["--status", "failed", "--channel", "C0123456789", "--api-url", &service],
+        ),
     ];
     for (name, args) in calls {
         each(name, &[0, 1, 2, 4, 5, 6], |format| {
