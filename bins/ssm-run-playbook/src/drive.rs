@@ -8,7 +8,7 @@ mod poll;
 mod stop;
 mod waves;
 
-pub(crate) use ending::{CANCELLED, Ending, HostEnd};
+pub(crate) use ending::{CANCELLED, Ending, HostEnd, rebooted};
 pub(crate) use waves::Halt;
 
 use crate::error::Error;
@@ -40,6 +40,8 @@ const PROGRESS_EVERY: [Duration; 2] = [Duration::from_secs(10), Duration::from_s
 /// Small side commands: parts of a bundle, progress, slices of a log.
 const SIDE_EXECUTION: Duration = Duration::from_secs(60);
 const SIDE_DELIVERY: Duration = Duration::from_secs(60);
+/// A question that has no answer after so long was lost with the host's last boot, perhaps: it is asked again.
+const SIDE_PATIENCE: Duration = Duration::from_secs(15);
 /// So near to the deadline, and after it, hosts are polled twice a second.
 const HURRY: Duration = Duration::from_secs(3);
 /// When the time is over and AWS does not answer, commands are cancelled for this long; hosts end by themselves.
@@ -120,6 +122,8 @@ pub(crate) struct Drive<'a> {
     collecting: Cell<bool>,
     /// Whether they cannot be read.
     deaf: Cell<bool>,
+    /// Commands whose run a reboot of the host has ended, which AWS does not know, and those hosts.
+    lost: RefCell<Vec<(String, String)>>,
     /// Hosts that tell nothing.
     watch: Watch,
 }
@@ -137,6 +141,7 @@ impl<'a> Drive<'a> {
             live,
             deaf: Cell::default(),
             watch: Watch::default(),
+            lost: RefCell::default(),
             ctx,
             plan,
             ssm,

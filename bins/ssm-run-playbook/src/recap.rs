@@ -86,6 +86,8 @@ pub(crate) enum State {
     NoAnsible,
     /// Ansible is missing and could not be installed.
     InstallFailed,
+    /// The host was rebooted in the middle of this run.
+    WentDown,
     /// This run was started before.
     Duplicate,
     /// The instance role may not read a reference.

@@ -26,6 +26,7 @@ pub(crate) fn word(ending: &Ending) -> &str {
             (State::Done, _) => "failed",
             (State::Timeout, _) => "timed out",
             (State::Cancelled, _) => "cancelled",
+            (State::WentDown, _) => "rebooted",
             (State::Locked, _) => "locked by another run",
             (State::NoAnsible, _) => "Ansible is not installed",
             (State::InstallFailed, _) => "Ansible cannot be installed",

@@ -6,6 +6,10 @@ use crate::request::Request;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+/// What is another one after each boot of the host, in a shell; a container has the kernel's boot, but its own first process.
+const BOOT: &str =
+    "$(cat /proc/sys/kernel/random/boot_id) $(sed 's/.*)//' /proc/1/stat | cut -d ' ' -f 21)";
+
 /// What travels in every bundle besides the Ansible folder.
 pub(crate) const HOST_FILES: [(&str, &str); 8] = [
     (".ssm-run-playbook/run.py", include_str!("host/run.py")),
@@ -166,13 +170,16 @@ fi
         r#"[ -f "$bundle/bundle.tar.gz" ] && right "$bundle/bundle.tar.gz" || answer need-bundle '' 0
 touch "$bundle"
 folder="$base/runs/$run"
-if [ -f "$folder/resume" ]; then
-  mv "$folder/resume" "$folder/resumed" && rm -rf "$folder/work" || broken "cannot write to $folder"
-else
-  mkdir "$folder" || {{ [ -d "$folder" ] && answer duplicate "$folder exists" 1; broken "cannot create $folder"; }}
+boot="{BOOT}"
+if [ ! -f "$folder/resume" ]; then
+  mkdir "$folder" || {{ [ -f "$folder/boot" ] && [ "$(cat "$folder/boot")" != "$boot" ] && answer went-down '' 1; }} || {{ [ -d "$folder" ] && answer duplicate "$folder exists" 1; broken "cannot create $folder"; }}
 fi
 # Held by every process of this run and by none of Ansible: as long as it is, no other run tidies this folder away.
 exec 9< "$folder" && flock -s 9 || broken "cannot hold $folder"
+if [ -f "$folder/resume" ]; then
+  mv "$folder/resume" "$folder/resumed" && rm -rf "$folder/work" || broken "cannot write to $folder"
+fi
+printf %s "$boot" > "$folder/boot" || broken "cannot write to $folder"
 mkdir "$folder/work" && tar -xpzf "$bundle/bundle.tar.gz" -C "$folder/work" || broken "cannot unpack into $folder"
 printf %s '{encoded}' | base64 -d > "$folder/request.json" || broken "cannot write to $folder"
 exec python3 "$folder/work/.ssm-run-playbook/run.py" "$base" "$folder"
@@ -184,10 +191,15 @@ exec python3 "$folder/work/.ssm-run-playbook/run.py" "$base" "$folder"
 /// Says how many results there are and which task runs.
 pub(crate) fn progress(base: &str, run: &str) -> String {
     format!(
-        r#"events={}/runs/{}/events.jsonl
+        r#"folder={}/runs/{}
+events="$folder/events.jsonl"
 last='{{"e":"starting","name":""}}'
 [ -f "$events" ] || {{ echo "0 $last"; exit 0; }}
 found=$(grep -E '^\{{"e":"(task|waiting|rebooting|resumed)"' "$events" | tail -n 1)
+# Nobody holds the folder of a run that had no end and wants to go on after no reboot: the host went down under it.
+if [ -f "$folder/boot" ] && [ "$(cat "$folder/boot")" != "{BOOT}" ] && [ ! -f "$folder/resume" ] && [ ! -f "$folder/recap" ] && flock -n "$folder" true; then
+  found=$(printf %s "${{found:-$last}}" | sed 's/^{{"e":"[a-z]*"/{{"e":"lost"/')
+fi
 printf '%s %s\n' "$(grep -c '^{{"e":"result"' "$events")" "${{found:-$last}}"
 sed -n 's/^{{"e":"result","host":"[^"]*","status":"\([a-z]*\)".*/\1/p' "$events" | sort | uniq -c
 "#,

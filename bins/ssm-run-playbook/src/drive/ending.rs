@@ -119,6 +119,23 @@ pub(super) fn progress_figures(output: &str) -> Option<Stats> {
     (left == 0).then_some(stats)
 }
 
+/// Says that the host was rebooted in the middle of its run.
+pub(crate) fn rebooted(task: Option<&str>) -> String {
+    let at = task.filter(|task| !task.is_empty()).map(|task| format!(", at {task}"));
+    let at = at.unwrap_or_default();
+    format!(
+        "the host was rebooted in the middle of the run{at}; what this task did is not known, and nothing after it ran; \
+         `ansible.builtin.reboot` with `--allow-reboot` reboots and goes on"
+    )
+}
+
+/// The end of a run that a reboot ended, when a host says so.
+pub(super) fn lost(output: &str) -> Option<String> {
+    let event = output.trim().split_once(' ')?.1;
+    let event: serde_json::Value = serde_json::from_str(event.lines().next()?).ok()?;
+    (event.get("e")? == "lost").then(|| rebooted(event.get("name").and_then(|name| name.as_str())))
+}
+
 /// `12 {"e":"task",…}` as a sentence.
 pub(super) fn progress_text(output: &str) -> Option<String> {
     let (results, event) = output.trim().split_once(' ')?;
@@ -128,6 +145,7 @@ pub(super) fn progress_text(output: &str) -> Option<String> {
     Some(match task.get("e")?.as_str()? {
         "waiting" => format!("waits for the lock of another run ({name})"),
         "starting" => "no task has begun".to_owned(),
+        "lost" => format!("{results}, the host was rebooted at task: {name}"),
         "rebooting" => format!("{results}, the host reboots"),
         "resumed" => format!("{results}, runs again after a reboot"),
         _ => format!("{results}, at task: {name}"),
@@ -196,6 +214,9 @@ mod tests {
         let figures = |text: &str| progress_figures(&format!("{line}{text}"));
         let known = figures("      5 changed\n      2 failed\n").unwrap();
         assert_eq!((known.ok, known.changed, known.failed), (5, 5, 2));
+        let gone = "3 {\"e\":\"lost\",\"name\":\"common : Restart\"}\n";
+        assert!(lost(gone).unwrap().contains("in the middle of the run, at common : Restart;"));
+        assert_eq!((lost(line), lost(waits)), (None, None));
         // A task ended between the two counts, or only the sentence came.
         assert_eq!((figures("      8 ok\n"), figures("")), (None, None));
         assert_eq!(progress_figures(waits), Some(Stats::default()));

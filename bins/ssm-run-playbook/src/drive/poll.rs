@@ -1,7 +1,7 @@
 //! Asks how the open commands stand and takes note of what ended.
 
-use super::ending::{believe, progress_figures, progress_text, without_recap};
-use super::{Call, Drive, End, Ending, Kind, SIDE_DELIVERY, SIDE_EXECUTION};
+use super::ending::{believe, lost, progress_figures, progress_text, without_recap};
+use super::{Call, Drive, End, Ending, Kind, SIDE_DELIVERY, SIDE_EXECUTION, SIDE_PATIENCE};
 use crate::error::Error;
 use crate::recap::{self, Recap, State};
 use crate::script;
@@ -56,6 +56,13 @@ impl Drive<'_> {
                     }
                     None => {}
                 }
+            }
+        }
+        let lost = self.lost.take();
+        for (command, id) in lost {
+            if let Err(error) = self.ssm.cancel(&command, &[id]).await {
+                let text = format!("cannot cancel command {command}: {error}");
+                self.ctx.progress().warn(&text);
             }
         }
         if !hungry.empty.is_empty() || !hungry.complete.is_empty() {
@@ -114,6 +121,9 @@ impl Drive<'_> {
             (Kind::Progress, _) => {
                 self.forget(call, id);
                 self.note_progress(id, &invocation.output);
+                if let Some(text) = lost(&invocation.output) {
+                    self.end_lost(id, text);
+                }
             }
             (Kind::Part, Ok(Recap { state: State::Part, .. })) => {
                 self.forget(call, id);
@@ -142,6 +152,17 @@ impl Drive<'_> {
                 let ending = without_recap(&missing, invocation, call.sent.elapsed(), self.plan);
                 self.end(call, id, ending);
             }
+        }
+    }
+
+    /// A run that the host says it has lost: for AWS its command runs on until its time is over.
+    fn end_lost(&self, id: &str, text: String) {
+        let runs =
+            |call: &&Call| matches!(call.kind, Kind::Run { .. }) && call.waiting.contains(id);
+        let call = self.calls.borrow().iter().find(runs).cloned();
+        if let Some(call) = call {
+            self.end(&call, id, Ending::NoResult(text));
+            self.lost.borrow_mut().push((call.command, id.to_owned()));
         }
     }
 
@@ -231,7 +252,11 @@ impl Drive<'_> {
         let ids: Vec<String> = {
             let calls = self.calls.borrow();
             let asked = |id: &String| {
-                calls.iter().any(|call| call.kind == Kind::Progress && call.waiting.contains(id))
+                calls.iter().any(|call| {
+                    call.kind == Kind::Progress
+                        && call.waiting.contains(id)
+                        && call.sent.elapsed() < SIDE_PATIENCE
+                })
             };
             let running = calls.iter().filter(|call| matches!(call.kind, Kind::Run { .. }));
             running.flat_map(|call| &call.waiting).filter(|id| !asked(id)).cloned().collect()

@@ -170,6 +170,9 @@ fn judge_recap(recap: &Recap) -> (SubjectOutcome, Exit, String) {
             let text = format!("cancelled after {}, at {at}", recap::counted(recap.tasks));
             (SubjectOutcome::Unknown, Exit::Unavailable, text)
         }
+        (State::WentDown, ..) => {
+            (SubjectOutcome::Unknown, Exit::Unavailable, crate::drive::rebooted(None))
+        }
         (State::Locked, ..) => {
             let text = format!(
                 "locked by another run ({}); wait for it, or cancel its command, which has that ID in its comment",

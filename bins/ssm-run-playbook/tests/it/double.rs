@@ -41,6 +41,8 @@ pub(crate) enum Fault {
     NoAnsible,
     /// The agent never takes a command.
     Silent,
+    /// A command that is killed with all that it started is not ended for the service: the host went down.
+    Reboots,
     /// Agents are lost from the first SendCommand on.
     LostSinceAsked,
     /// Another request writes the object when it is first put.
@@ -460,11 +462,15 @@ impl Answer {
                 output = run.output().unwrap();
             }
             let mut state = lock(&state);
+            let faults = state.faults.clone();
             let sent = state.commands.iter_mut().find(|sent| sent.id == command);
             let Some(invocation) = sent.and_then(|sent| sent.invocations.get_mut(&id)) else {
                 return;
             };
             invocation.group = None;
+            if faults.contains(&Fault::Reboots) && output.status.code().is_none() {
+                return;
+            }
             invocation.stdout = String::from_utf8_lossy(&output.stdout).into_owned();
             invocation.stderr = String::from_utf8_lossy(&output.stderr).into_owned();
             (invocation.status, invocation.details) =

@@ -1,6 +1,6 @@
 //! Playbooks that reboot their host. The double runs a script again that ends with 194, as the agent does after it.
 
-use crate::double::Double;
+use crate::double::{Double, Fault};
 use crate::{FIRST, Repository, ended};
 use std::fs;
 
@@ -62,4 +62,44 @@ fn a_host_is_rebooted_three_times_at_most() {
     let repository = Repository::new(&tasks);
     let outcome = repository.tool(&double, &["--allow-reboot"]).run();
     ended(&outcome, 1, &["has rebooted the host 3 times", "rebooted 3 times", "Reboot 4"]);
+}
+
+/// Ends everything of the run at once, and lets the host look like one that has booted since.
+const GOES_DOWN: &str = r#"- name: Before
+  ansible.builtin.command: "true"
+  changed_when: false
+- name: Pulls the plug
+  ansible.builtin.shell:
+    executable: /bin/sh
+    cmd: |
+      setsid python3 - << 'END'
+      import glob, os, signal
+      base = "BASE"
+      for path in glob.glob(base + "/runs/*/boot"):
+          open(path, "w").write("an earlier boot")
+      for name in os.listdir("/proc"):
+          try:
+              said = open("/proc/%s/cmdline" % name, "rb").read() if name.isdigit() else b""
+              if (base + "/runs/").encode() in said and int(name) != os.getpid():
+                  os.kill(int(name), signal.SIGKILL)
+          except OSError:
+              pass
+      END
+- name: Never
+  ansible.builtin.debug: {msg: x}
+"#;
+
+#[test]
+fn a_host_that_a_task_rebooted_is_told_of_when_it_is_back() {
+    let double = Double::start(&[Fault::Reboots]);
+    let base = double.base(FIRST).display().to_string();
+    let repository = Repository::new(&GOES_DOWN.replace("BASE", &base));
+    let started = std::time::Instant::now();
+    let outcome = repository.tool(&double, &["--timeout", "10m"]).run();
+    let said = "sip-1: the host was rebooted in the middle of the run, at demo : Pulls the plug;";
+    ended(&outcome, 6, &[said, "`--allow-reboot`"]);
+    // The deadline is ten minutes; a loaded machine may take one.
+    assert!(started.elapsed().as_secs() < 90, "{:?}", started.elapsed());
+    // The service would let the command run on until its time is over.
+    assert_eq!(double.count("CancelCommand"), 1);
 }
