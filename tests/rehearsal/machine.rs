@@ -313,6 +313,7 @@ impl Machine {
         let Some(state) = fs::read_to_string(self.state().join("state.json"))
             .ok()
             .and_then(|text| serde_json::from_str::<Value>(&text).ok())
+            .filter(|state| state["access_key"]["id"].is_string())
         else {
             return;
         };
