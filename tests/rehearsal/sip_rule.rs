@@ -16,7 +16,11 @@ pub(crate) fn without_its_rule_nobody_answers(machine: &Machine, deployment: &De
     let copy = machine.scratch("without-sip");
     fs::create_dir_all(&copy).unwrap();
     let mut command = Command::new("cp");
-    command.arg("-a").arg(machine.root().join("terraform")).arg(&copy);
+    // Its scripts share some of the repository's own.
+    command
+        .arg("-a")
+        .args(["terraform", "scripts"].map(|folder| machine.root().join(folder)))
+        .arg(&copy);
     assert!(command.status().unwrap().success());
     let module = copy.join("terraform/modules/foundation-asterisk/main.tf");
     let text = fs::read_to_string(&module).unwrap();
