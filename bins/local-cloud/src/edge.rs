@@ -11,6 +11,9 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{listener, log};
 
+/// Whether an address is that of a living host of a VPC.
+pub type IsGuest = dyn Fn(IpAddr, &str) -> bool + Send + Sync;
+
 /// The services at the edge; one set for all VPCs, since the caller's address says which host asks.
 #[derive(Clone)]
 pub struct Edge {
@@ -23,7 +26,7 @@ pub struct Edge {
     /// How many hops instance metadata may go to a caller; `None` is as many as it takes.
     pub hops: Arc<dyn Fn(IpAddr) -> Option<u32> + Send + Sync>,
     /// Whether a caller is a living host of this VPC.
-    pub guest: Arc<dyn Fn(IpAddr, &str) -> bool + Send + Sync>,
+    pub guest: Arc<IsGuest>,
 }
 
 impl std::fmt::Debug for Edge {
