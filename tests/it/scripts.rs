@@ -1,5 +1,7 @@
 //! The scripts, by themselves: how they find the provider, who may start, and which run is asked about.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+
 use crate::root;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
