@@ -26,7 +26,11 @@ terraform_in "$root" plan -detailed-exitcode -lock-timeout=60s -out="$out/tfplan
 case $status in
   0) changes='nothing to change' ;;
   2) changes='changes to apply' ;;
-  *) fail_terraform "cannot plan $environment" ;;
+  *)
+    # Terraform writes a file of a failed plan as well, which nobody can apply.
+    rm -f "$out/tfplan"
+    fail_terraform "cannot plan $environment"
+    ;;
 esac
 chmod 600 "$out/tfplan"
 terraform_in "$root" show -json "$out/tfplan" >"$out/plan.json.new"
